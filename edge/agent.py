@@ -1,0 +1,229 @@
+"""The composition root and shell of process 1: the life of a tap, in order, and no rule of its own.
+
+    readers.*                bytes arrive, a CardRead waits in a queue
+    trust                    -> credential id; the UID ends here
+    offline_cache.lookup     -> CacheView: base plus tail
+    turnstile.decision       -> AccessDecision
+    offline_cache.record     the decision is a fact on disk, committed
+    turnstile.passage        granted -> taken | not taken
+    turnstile.relay          one bounded pulse
+    control.ring             sync may look; the tap is over, nothing above needed a network
+
+A sale is the same list with `pos.till` and `pos.decision` and no relay (`edge/counter.py`).
+
+`step(moment)` does everything that waits, in one thread: the only one that touches the journal.
+What waits is put into bounded queues by the readers', lines' and socket's threads, which call
+`wake`. Nothing here blocks but the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from edge import logs
+from edge.clock import Anchor, Clock
+from edge.counter import Counter
+from edge.gate import Gate
+from edge.messages import ScopeKey
+from edge.model import CorruptData, DeviceFault, Moment, SetupProblem, Station
+from edge.offline_cache.lookup import Cache
+from edge.offline_cache.record import Journal
+from edge.orders import Orders
+from edge.readers.reader import CardRead, LinkDown, LinkUp, Reader, ReadFailed, Signal
+from edge.settings import DeviceSettings
+from edge.trust import KeyStore, ScopeKeys, credential_id, open_scope_keys
+from edge.turnstile.lines import Lines
+
+LOOK_MS = 1_000  # house.md: a look every second covers a lost doorbell.
+
+
+@dataclass(slots=True)
+class ReaderState:
+    """What is known of one reader, for status and screens."""
+
+    reader: Reader
+    access_point_id: str
+    up: bool = False
+    reason: str = "not yet opened"
+
+
+@dataclass(slots=True)
+class Parts:
+    """All that the agent is put together from; tests bring their own."""
+
+    settings: DeviceSettings
+    clock: Clock
+    journal: Journal
+    cache: Cache
+    keys: KeyStore
+    readers: Mapping[str, tuple[Reader, str]]  # reader id -> (reader, access point id)
+    lines: Lines | None  # None where the station drives no lane.
+    ring_sync: Callable[[], None]
+    move_line: Callable[[str, bool], None] | None = None  # Virtual inputs only.
+
+
+class Agent:
+    """One station. Call `step` when woken, and at least when `due_ms` says."""
+
+    def __init__(self, parts: Parts, moment: Moment) -> None:
+        self.parts = parts
+        self.started_ms = moment.mono_ms
+        self.readers = {
+            name: ReaderState(reader, point) for name, (reader, point) in parts.readers.items()
+        }
+        self.counters: dict[str, int] = {}
+        self.gates: dict[str, Gate] = {}
+        self.till: Counter | None = None
+        self._gate_by_line: dict[str, Gate] = {}
+        self._log = logs.get("agent")
+        self._keys: dict[str, ScopeKeys] = {}
+        self._sealed: list[ScopeKey] = []
+        self._looked_ms: int | None = None
+        self._rung_at = 0
+        if parts.settings.station is Station.TILL:
+            self.till = Counter(parts.cache, parts.journal, self.count, parts.clock.zone)
+        for name, point in parts.settings.access_points().items():
+            assert parts.lines is not None
+            gate = Gate(
+                point,
+                lines=parts.lines,
+                cache=parts.cache,
+                journal=parts.journal,
+                count=self.count,
+                moment=moment,
+            )
+            self.gates[name] = gate
+            if point.rotation is not None:
+                self._gate_by_line[point.rotation.line_id] = gate
+        self.orders = Orders(parts.cache, parts.journal, self.gates, self.count)
+        self.orders.close_unacted(moment)
+
+    # ------------------------------------------------------------------------ one step
+
+    def step(self, moment: Moment, *, rung: bool = False) -> None:
+        """Everything that waits: bodies before taps, taps before orders, then time itself."""
+        if rung or self._looked_ms is None or moment.mono_ms - self._looked_ms >= LOOK_MS:
+            self._look(moment)
+        if self.parts.lines is not None:
+            for event in self.parts.lines.poll():
+                self._gate_by_line[event.line_id].take_line(event, moment)
+        for name, state in self.readers.items():
+            self._take_reads(name, state, moment)
+        self.orders.take(moment)
+        for gate in self.gates.values():
+            gate.step(moment)
+        if self.till is not None:
+            self.till.step(moment)
+        if self.parts.journal.head != self._rung_at:
+            self._rung_at = self.parts.journal.head
+            self.parts.ring_sync()
+
+    def due_ms(self) -> int | None:
+        """When `step` is needed at the latest though nothing arrives."""
+        due = [ms for gate in self.gates.values() if (ms := gate.due_ms()) is not None]
+        if self._looked_ms is not None:
+            due.append(self._looked_ms + LOOK_MS)
+        return min(due, default=None)
+
+    def count(self, name: str) -> None:
+        self.counters[name] = self.counters.get(name, 0) + 1
+
+    def identify(self) -> None:
+        """Show at every reader which device this is."""
+        for state in self.readers.values():
+            state.reader.signal(Signal.ASK)
+
+    def move(self, line_id: str, active: bool) -> None:
+        """Move a virtual input; `SetupProblem` on real lines, which only their wires move."""
+        if self.parts.move_line is None:
+            raise SetupProblem(f"{line_id}: a real line; only what is wired to it moves it")
+        self.parts.move_line(line_id, active)
+
+    def keys_of(self, scope: str) -> ScopeKeys | None:
+        return self._keys.get(scope)
+
+    # ------------------------------------------------------------------------- a tap
+
+    def _take_reads(self, name: str, state: ReaderState, moment: Moment) -> None:
+        try:
+            events = state.reader.poll()
+        except DeviceFault as fault:
+            if state.up or state.reason != str(fault):
+                self._log.error("reader gone", reader=name, reason=str(fault))
+            state.up, state.reason = False, str(fault)
+            return
+        for event in events:
+            match event:
+                case CardRead():
+                    self.take_read(event, state.access_point_id, self.parts.clock.moment())
+                case LinkUp():
+                    state.up, state.reason = True, ""
+                    self._log.info("reader up", reader=name)
+                case LinkDown(reason=reason):
+                    state.up, state.reason = False, reason
+                    self._log.warning("reader down", reader=name, reason=reason)
+                case ReadFailed(failure=failure):
+                    self.count(f"read_failed_{failure}")
+                    gate = self.gates.get(state.access_point_id)
+                    if gate is not None:
+                        gate.show_failed_read(failure, moment)
+
+    def take_read(self, read: CardRead, access_point_id: str, moment: Moment) -> None:
+        """One card, to the gate or the till it was shown at."""
+        self.count("reads")
+        scope = self.parts.cache.scopes["people"]
+        keys = self._keys.get(scope)
+        identifier = ""
+        if keys is not None:
+            version = self.parts.cache.identifier_version(scope)
+            secret = keys.identifier.get(version, keys.newest_identifier)
+            identifier = credential_id(secret, read.kind, read.uid)
+        if self.till is not None:
+            self.till.tap(identifier, read, moment, keys)
+        elif access_point_id in self.gates:
+            self.gates[access_point_id].tap(identifier, read, moment, keys)
+
+    # --------------------------------------------------------------- what sync has for us
+
+    def _look(self, moment: Moment) -> None:
+        """Time, keys and small lists; big ones are looked up tap by tap."""
+        self._looked_ms = moment.mono_ms
+        cache = self.parts.cache
+        try:
+            cache.refresh()
+            anchor = cache.anchor()
+            if anchor is not None:
+                self.parts.clock.anchor = Anchor(
+                    boot=anchor.boot, mono_ms=anchor.mono_ms, utc_ms=anchor.utc_ms
+                )
+                self.parts.clock.floor_ms = anchor.floor_utc_ms
+            sealed = cache.sealed_keys()
+            if sealed != self._sealed:
+                self._open_keys(sealed)
+                self._sealed = sealed
+        except (CorruptData, DeviceFault) as problem:
+            self.count("look_failed")
+            self._log.error("cannot read what the city sent", reason=str(problem))
+        for gate in self.gates.values():
+            gate.reader_up = any(
+                state.up
+                for state in self.readers.values()
+                if state.access_point_id == gate.point.access_point_id
+            )
+
+    def _open_keys(self, sealed: Iterable[ScopeKey]) -> None:
+        keys = list(sealed)
+        for scope in {key.scope for key in keys}:
+            opened = open_scope_keys(self.parts.keys, scope, keys)
+            if opened is not None:
+                self._keys[scope] = opened
+
+    def close(self) -> None:
+        """Let go of readers, lines and files; lines first, they hold a gate."""
+        if self.parts.lines is not None:
+            self.parts.lines.close()
+        for reader, _ in self.parts.readers.values():
+            reader.close()
+        self.parts.cache.close()
+        self.parts.journal.close()

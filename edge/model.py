@@ -1,0 +1,342 @@
+"""The words of the domain, as frozen values. Standard library only; everyone may import it.
+
+Units stand last in a name (`age_ms`, `valid_until_utc_s`). Money is whole minor units, never
+float. An id is an opaque string; raw card UIDs stop at `edge/trust.py`. The enums are wire words:
+their values travel to the city and are kept there, so members are added, never renamed or reused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum, unique
+
+MINUTES_PER_WEEK = 7 * 24 * 60
+
+
+class DeviceFault(Exception):
+    """An outside thing (reader, line, disk, link) failed: whoever owns it reopens it."""
+
+
+class CorruptData(Exception):
+    """What arrived or was found is not what it should be: refuse it, count it, ask again."""
+
+
+class SetupProblem(Exception):
+    """The installation is wrong; only a technician can mend it. The text says where and how."""
+
+
+@unique
+class Station(StrEnum):
+    """What a device is."""
+
+    ENTRANCE = "entrance"
+    TILL = "till"
+    PRESCHOOL = "preschool"
+    ADMISSION = "admission"
+
+
+@unique
+class Direction(StrEnum):
+    IN = "in"
+    OUT = "out"
+
+
+@unique
+class UidKind(IntEnum):
+    """Which numbering a UID belongs to; the first byte that is hashed into a credential id."""
+
+    ISO14443 = 1  # 4, 7 or 10 bytes in ISO/IEC 14443-3 order.
+    PROX125 = 2  # A 125 kHz number, big-endian.
+
+
+@unique
+class ClockQuality(StrEnum):
+    """Where wall time came from. `floor` and `unknown` are never trusted."""
+
+    NTP = "ntp"
+    CITY = "city"
+    RTC = "rtc"
+    FLOOR = "floor"
+    UNKNOWN = "unknown"
+
+
+@unique
+class Outcome(StrEnum):
+    GRANT = "grant"
+    REFER = "refer"  # A person decides: the officer.
+    DENY = "deny"
+
+
+@unique
+class AccessReason(StrEnum):
+    """Why an access decision is as it is, in checking order; the first that applies is given."""
+
+    STALE_READ = "stale_read"
+    NO_LIST = "no_list"
+    LOCKDOWN = "lockdown"
+    HOT_LISTED = "hot_listed"
+    TIER_BELOW_ENROLLED = "tier_below_enrolled"
+    REPLAYED = "replayed"
+    UNKNOWN_CREDENTIAL = "unknown_credential"
+    WRONG_SITE = "wrong_site"
+    SUSPENDED = "suspended"
+    NOT_YET_VALID = "not_yet_valid"
+    EXPIRED = "expired"
+    NO_ACCESS_RIGHT = "no_access_right"
+    OUTSIDE_SCHEDULE = "outside_schedule"
+    PASSBACK = "passback"
+    GUARDIAN_CHOICE = "guardian_choice"
+    AUTHORIZED = "authorized"
+
+
+@unique
+class PurchaseReason(StrEnum):
+    """Why a basket is sold or not, in checking order; the first that applies is given."""
+
+    STALE_READ = "stale_read"
+    NO_LIST = "no_list"
+    HOT_LISTED = "hot_listed"
+    TIER_BELOW_ENROLLED = "tier_below_enrolled"
+    REPLAYED = "replayed"
+    UNKNOWN_CREDENTIAL = "unknown_credential"
+    WRONG_SITE = "wrong_site"
+    NOT_YET_VALID = "not_yet_valid"
+    EXPIRED = "expired"
+    ACCOUNT_SUSPENDED = "account_suspended"
+    ALLERGEN = "allergen"
+    BANNED = "banned"
+    MEAL_USED = "meal_used"
+    ITEM_LIMIT = "item_limit"
+    DAY_LIMIT = "day_limit"
+    WEEK_LIMIT = "week_limit"
+    TIER_LIMIT = "tier_limit"
+    FUNDS = "funds"
+    OLD_BASE = "old_base"
+    CAP = "cap"
+    AUTHORIZED = "authorized"
+
+
+@unique
+class Caveat(StrEnum):
+    """What a decision had to do without. It stands all the same, and the record shows it."""
+
+    CLOCK_UNTRUSTED = "clock_untrusted"
+    OLD_LIST = "old_list"
+    PASSBACK = "passback"
+    ALONE = "alone"
+    UNCONFIRMED = "unconfirmed"
+
+
+@unique
+class PassageResult(StrEnum):
+    """What became of a passage. Attendance and messages to parents follow `taken` alone."""
+
+    TAKEN = "taken"
+    NOT_TAKEN = "not_taken"
+    FORCED = "forced"
+    HELD = "held"
+    FIRE_RELEASE = "fire_release"
+
+
+@unique
+class PassbackMode(StrEnum):
+    OFF = "off"
+    SOFT = "soft"  # Let in and report.
+    TIMED = "timed"
+    HARD = "hard"
+
+
+@unique
+class Category(StrEnum):
+    PUPIL = "pupil"
+    STAFF = "staff"
+    GUARDIAN = "guardian"
+
+
+@unique
+class Tender(StrEnum):
+    ACCOUNT = "account"
+    ENTITLEMENT = "entitlement"
+    PREORDER = "preorder"
+    CASH = "cash"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Version:
+    """A list's version. Only the city's root key raises the epoch."""
+
+    list_epoch: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Now:
+    """What a decision may know of the time."""
+
+    utc_s: int
+    minute_of_week: int  # Local wall time, Monday 00:00 is 0. The shell knows the time zone.
+    clock_trusted: bool  # False from boot until the time came from somewhere believable.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """One look at all clocks: what facts are stamped with and decisions are given."""
+
+    boot: str  # The kernel's boot id.
+    mono_ms: int  # Since boot; the only clock that order and waiting use.
+    wall_ms: int  # UTC. A note on a fact, never an order.
+    quality: ClockQuality
+    minute_of_week: int
+    local_date: str  # ISO date in the station's time zone; the business date of a sale.
+
+    @property
+    def clock_trusted(self) -> bool:
+        return self.quality in (ClockQuality.NTP, ClockQuality.CITY, ClockQuality.RTC)
+
+    def now(self) -> Now:
+        return Now(
+            utc_s=self.wall_ms // 1000,
+            minute_of_week=self.minute_of_week,
+            clock_trusted=self.clock_trusted,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessPoint:
+    access_point_id: str
+    zone_id: str
+    direction: Direction  # One way only: a gate used both ways is two access points.
+    lockdown: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presentation:
+    """A credential shown at an access point or a till."""
+
+    credential_id: str
+    age_ms: int  # Since the reader's last byte, on the monotonic clock.
+    tier: int = 1  # What the card proved, see `credentials.md`.
+    replayed: bool = False  # Its counter was not above the last one seen.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    credential_id: str
+    cardholder_id: str
+    tier: int  # Enrolled: a floor.
+    valid_from_utc_s: int
+    valid_until_utc_s: int  # The first second at which it is no longer valid.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cardholder:
+    """One person as the list of people knows it; names stay sealed until a screen shows them."""
+
+    cardholder_id: str
+    category: Category
+    account_id: str | None
+    suspended: bool
+    here: bool  # Has a right to this site at all; False is `wrong_site`.
+    windows_by_zone: Mapping[str, tuple[range, ...]]  # Minutes of the week.
+    allergens: frozenset[str] = frozenset()
+    ward_ids: frozenset[str] = frozenset()  # Children this guardian may bring or collect.
+    sealed_name: bytes = field(default=b"", repr=False)
+    sealed_group: bytes = field(default=b"", repr=False)
+    photo_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListState:
+    """The picture of a scope that a decision rested on."""
+
+    version: Version
+    age_s: int | None  # None: cannot be told (reboot without a trusted clock).
+    issued_utc_ms: int | None = None  # By the city's own clock.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheView:
+    """What the cache holds on one credential, for an access decision."""
+
+    people: ListState | None  # None: no list was ever received.
+    hot_listed: bool
+    credential: Credential | None
+    cardholder: Cardholder | None
+    last_direction: Direction | None  # Of the last passage taken in this zone.
+    last_passage_age_s: int | None = None  # None: unknown or of another day.
+    choice_pending: bool = False  # A guardian's dialogue opened at entry has no choice yet.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessPolicy:
+    """What the site settings choose about access. Defaults are the design's."""
+
+    list_age_amber_s: int = 24 * 60 * 60  # A: one school day; past it the decision says so.
+    list_age_refer_s: int = 7 * 24 * 60 * 60  # B: past it unknown people go to the officer.
+    passback_mode: PassbackMode = PassbackMode.SOFT
+    passback_window_s: int = 300  # Timed mode. Our choice: long enough to hand a card back out.
+    alone: bool = False  # Lanes of the school cannot hear each other.
+    out_is_free: bool = True  # Direction out is granted with the reason kept.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    product_id: str
+    name: str
+    category: str
+    price_minor: int
+    allergens: frozenset[str]
+    allergens_checked: bool
+    purse: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineItem:
+    """One row of a basket, priced from the catalogue version in force."""
+
+    product: Product
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """The base: what the money picture says of one account, up to its applied vector."""
+
+    account_id: str
+    suspended: bool
+    balance_minor_by_purse: Mapping[str, int]
+    day_limit_minor: int | None
+    week_limit_minor: int | None
+    spent_day_minor: int  # Spent on `spent_date`; another business date counts as 0.
+    spent_week_minor: int  # Spent in the week of `spent_date`.
+    spent_date: str
+    banned_products: frozenset[str]
+    banned_categories: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spend:
+    """One fact above the vector, as the tail knows it: a debit, or what a void gave back."""
+
+    device: str
+    epoch: str
+    sequence: int
+    purse: str
+    amount_minor: int
+    business_date: str
+    own: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PurchaseView:
+    """Base plus tail for one credential at a till, read journal first, then sync, then picture."""
+
+    people: ListState | None
+    money: ListState | None
+    hot_listed: bool
+    credential: Credential | None
+    cardholder: Cardholder | None
+    account: Account | None
+    tail: tuple[Spend, ...]
+    vector: Mapping[tuple[str, str, str], int] = field(default_factory=dict)

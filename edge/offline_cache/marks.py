@@ -1,0 +1,130 @@
+"""What sync keeps of the city's word in `sync.db`: acknowledgements, time, orders, counters.
+
+Each function is one transaction on sync's one writing connection.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edge.messages import Stream, digest_of
+from edge.model import Moment
+from edge.offline_cache.store import Writer, telling
+
+ORDERS_KEPT_MAX = 1_000  # Our choice: a year of orders at a lively school.
+UTC_MS_END = 7_258_118_400_000  # Our choice: the year 2200; microseconds taken for ms lie beyond.
+
+
+def acknowledged(writer: Writer) -> dict[tuple[Stream, str], int]:
+    """(stream, epoch) -> up to which sequence the city has committed."""
+    rows = writer.db.execute("SELECT stream, epoch, up_to FROM acks")
+    return {(Stream(stream), epoch): up_to for stream, epoch, up_to in rows}
+
+
+def acknowledge(writer: Writer, stream: Stream, epoch: str, up_to: int) -> None:
+    """Move a mark; back too, for a city that was restored from a backup asks again."""
+    with writer.transaction() as db:
+        db.execute("INSERT OR REPLACE INTO acks VALUES (?, ?, ?)", (stream.value, epoch, up_to))
+
+
+def set_anchor(writer: Writer, moment: Moment, utc_ms: int) -> bool:
+    """A time the city signed over our nonce. False, and nothing changes, below the floor, or
+    for a time so late that it must be a mistake: it would raise the floor for ever."""
+    if not floor_utc_ms(writer) <= utc_ms < UTC_MS_END:
+        return False
+    with writer.transaction() as db:
+        db.execute(
+            "INSERT OR REPLACE INTO anchor VALUES (1, ?, ?, ?, ?)",
+            (moment.boot, moment.mono_ms, utc_ms, utc_ms),
+        )
+    return True
+
+
+def raise_floor(writer: Writer, utc_ms: int) -> None:
+    """A head's `issued`: it is that late at least. It sets no clock; `UTC_MS_END` and later is a
+    mistake and changes nothing."""
+    if not floor_utc_ms(writer) < utc_ms < UTC_MS_END:
+        return
+    with writer.transaction() as db:
+        db.execute("INSERT OR IGNORE INTO anchor VALUES (1, '', 0, 0, 0)")
+        db.execute("UPDATE anchor SET floor_utc_ms = ?", (utc_ms,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeAnchor:
+    """Signed time: (boot, monotonic, UTC) of the last welcome, and the floor of all time."""
+
+    boot: str
+    mono_ms: int
+    utc_ms: int
+    floor_utc_ms: int
+
+
+def time_anchor(db: sqlite3.Connection) -> TimeAnchor | None:
+    row = db.execute("SELECT boot, mono_ms, utc_ms, floor_utc_ms FROM anchor").fetchone()
+    if row is None:
+        return None
+    return TimeAnchor(boot=row[0], mono_ms=row[1], utc_ms=row[2], floor_utc_ms=row[3])
+
+
+def floor_utc_ms(writer: Writer) -> int:
+    row = writer.db.execute("SELECT floor_utc_ms FROM anchor").fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def take_order(writer: Writer, counter: int, payload: bytes, moment: Moment) -> str:
+    """Put a verified order into edge's inbox: "" when it is new, `same` for the same bytes again,
+    `used_counter` for other bytes under a counter that is not above all before."""
+    with telling(writer.path):
+        row = writer.db.execute(
+            "SELECT payload FROM orders WHERE counter = ?", (counter,)
+        ).fetchone()
+    if row is not None:
+        return "same" if digest_of(row[0]) == digest_of(payload) else "used_counter"
+    highest = writer.db.execute("SELECT max(counter) FROM orders").fetchone()[0]
+    if highest is not None and counter < highest:
+        return "used_counter"
+    with writer.transaction() as db:
+        db.execute(
+            "INSERT INTO orders VALUES (?, ?, ?, ?)",
+            (counter, payload, moment.mono_ms, moment.boot),
+        )
+        db.execute(
+            "DELETE FROM orders WHERE counter <="
+            " (SELECT counter FROM orders ORDER BY counter DESC LIMIT 1 OFFSET ?)",
+            (ORDERS_KEPT_MAX,),
+        )
+    return ""
+
+
+def next_connection(writer: Writer, at_least: int) -> int:
+    """The counter of the next connection: above every one before, in this store or a lost one
+    (`at_least`: the UTC second will do), so that a late will hides no newer birth."""
+    row = writer.db.execute("SELECT value FROM counters WHERE name = 'connection'").fetchone()
+    number = max(at_least, (row[0] if row is not None else 0) + 1)
+    with writer.transaction() as db:
+        db.execute("INSERT OR REPLACE INTO counters VALUES ('connection', ?)", (number,))
+    return int(number)
+
+
+def save_counters(writer: Writer, counters: Mapping[str, int]) -> None:
+    """Counters that outlive a restart."""
+    with writer.transaction() as db:
+        db.executemany("INSERT OR REPLACE INTO counters VALUES (?, ?)", counters.items())
+
+
+def counters(writer: Writer) -> dict[str, int]:
+    return dict(writer.db.execute("SELECT name, value FROM counters").fetchall())
+
+
+def store_root(writer: Writer, version: int, document: bytes) -> None:
+    """Keep a root document that was opened with the enrolled key; an older one changes nothing."""
+    with writer.transaction() as db:
+        db.execute("INSERT OR IGNORE INTO roots VALUES (?, ?)", (version, document))
+
+
+def newest_root(writer: Writer) -> bytes | None:
+    row = writer.db.execute("SELECT document FROM roots ORDER BY version DESC LIMIT 1").fetchone()
+    return None if row is None else row[0]

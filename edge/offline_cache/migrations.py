@@ -1,0 +1,162 @@
+"""The schemas, one set of migrations per kind of file. STRICT tables, explicit types.
+
+Imported only when a file is new or older than `SCHEMA_VERSIONS` says, so that a device that
+starts every morning does not pay for sqlite-utils. A reader accepts one version older and newer.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+from edge.offline_cache.store import SCHEMA_VERSIONS, FileKind
+
+STREAM_TABLES: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE lives (  -- one life (epoch) of a stream; the chain goes on from its head
+    life INTEGER PRIMARY KEY,
+    stream TEXT NOT NULL,
+    epoch TEXT NOT NULL UNIQUE,
+    head INTEGER NOT NULL,      -- sequence of the last fact, 0 before the first
+    digest TEXT NOT NULL,       -- of the last fact
+    held_from INTEGER NOT NULL  -- oldest fact still kept
+) STRICT;
+CREATE TABLE facts (
+    life INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    body BLOB NOT NULL,         -- exactly as edge/messages.py encoded it
+    PRIMARY KEY (life, sequence)
+) STRICT, WITHOUT ROWID;
+"""
+
+journal = Migrations("journal")
+sync = Migrations("sync")
+picture = Migrations("picture")
+MIGRATIONS: Final = {
+    FileKind.JOURNAL: journal,
+    FileKind.SYNC: sync,
+    FileKind.PICTURE: picture,
+}
+
+
+def _run(db: Database, script: str) -> None:
+    """Statements one by one: `executescript` would commit the migration's transaction."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            db.execute(statement)
+            statement = ""
+    assert not statement.strip()
+
+
+@journal()
+def m001_first_system(db: Database) -> None:
+    _run(
+        db,
+        STREAM_TABLES
+        + """
+CREATE TABLE tail (             -- this till's spend, for base plus tail
+    account_id TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    purse TEXT NOT NULL,
+    amount_minor INTEGER NOT NULL,
+    business_date TEXT NOT NULL,
+    PRIMARY KEY (account_id, epoch, sequence, purse)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE sides (            -- where a person's last taken passage led
+    cardholder_id TEXT NOT NULL,
+    zone_id TEXT NOT NULL,
+    direction TEXT NOT NULL,
+    wall_ms INTEGER NOT NULL,
+    local_date TEXT NOT NULL,
+    PRIMARY KEY (cardholder_id, zone_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE answered_orders (
+    counter INTEGER PRIMARY KEY,
+    digest TEXT NOT NULL,       -- of the order's signed bytes: the same bytes are ignored
+    accepted INTEGER NOT NULL,
+    acted INTEGER NOT NULL
+) STRICT;
+""",
+    )
+
+
+@sync()
+def m001_first_sync(db: Database) -> None:
+    _run(
+        db,
+        STREAM_TABLES
+        + """
+CREATE TABLE acks (             -- committed by the city, up to and with
+    stream TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    up_to INTEGER NOT NULL,
+    PRIMARY KEY (stream, epoch)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE pictures (         -- what is in force: pointer, version floor, freshness
+    scope TEXT PRIMARY KEY,
+    generation INTEGER NOT NULL,
+    list_epoch INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    issued_utc_ms INTEGER NOT NULL,   -- of the newest signed head that named this version
+    received_boot TEXT NOT NULL,
+    received_mono_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE retired (          -- generations that left force, to be deleted in a while
+    path TEXT PRIMARY KEY,
+    boot TEXT NOT NULL,
+    mono_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE scope_keys (
+    scope TEXT NOT NULL,
+    purpose TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    sealed BLOB NOT NULL,       -- to the device key, as it came
+    PRIMARY KEY (scope, purpose, version)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE roots (version INTEGER PRIMARY KEY, document BLOB NOT NULL) STRICT;
+CREATE TABLE orders (           -- verified, waiting for edge
+    counter INTEGER PRIMARY KEY,
+    payload BLOB NOT NULL,
+    received_mono_ms INTEGER NOT NULL,
+    received_boot TEXT NOT NULL
+) STRICT;
+CREATE TABLE anchor (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    boot TEXT NOT NULL,
+    mono_ms INTEGER NOT NULL,
+    utc_ms INTEGER NOT NULL,    -- the time the city signed over our nonce
+    floor_utc_ms INTEGER NOT NULL  -- the newest time it ever signed to us
+) STRICT;
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+""",
+    )
+
+
+@picture()
+def m001_first_picture(db: Database) -> None:
+    _run(
+        db,
+        """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE rows (
+    kind INTEGER NOT NULL,
+    key BLOB NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (kind, key)
+) STRICT, WITHOUT ROWID;
+""",
+    )
+
+
+def migrate(connection: sqlite3.Connection, kind: FileKind) -> None:
+    """Bring a file up to this version. Each step is one transaction with its own record."""
+    db = Database(connection)
+    MIGRATIONS[kind].apply(db)
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSIONS[kind]}")

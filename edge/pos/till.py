@@ -1,0 +1,283 @@
+"""A till session: one basket at a time, one tap for one basket, and what is shown until when.
+
+    open --charge--> awaiting a card --tap--> deciding --answer, sold--> open, with no basket
+      ^                |    ^                    |
+      +----edit--------+    +--answer, refused---+   (or `fail`: nothing was sold, nothing lost)
+
+Pure, a frozen value: every step gives the next state. `now_ms` is one monotonic clock. The shell
+turns a `Decide` into a recorded decision and hands that back by `answer`, before it looks at
+anything else. What may be sold is `decision.py`'s business, how it looks `cashier.py`'s.
+
+Four rules are kept here. One tap sells one basket. The same card again soon after a sale is a
+duplicate: the former answer is shown again. What is sold is the basket as the cashier charged it
+*before* the card was read; a later change sends the card round again. A basket left alone is
+nobody's: it goes before another child pays for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
+from enum import StrEnum, unique
+
+from edge.model import Product, PurchaseReason
+from edge.pos.basket import QUANTITY_MAX, Basket, BasketProblem
+from edge.pos.decision import PurchaseDecision
+
+REPEAT_MS_MAX = 3_000  # lane.md has the same at the gate: a nervous second tap comes sooner.
+SOLD_SHOWN_MS = 4_000  # Our choice: long enough to look up from the tray.
+REFUSED_SHOWN_MS = 15_000  # Our choice: long enough to read, and to talk about a chocolate bar.
+NOTICE_SHOWN_MS = 3_000  # Our choice: one short line.
+CARD_WAIT_MS_MAX = 60_000  # Our choice: a child looks for its card; then charge again.
+BASKET_IDLE_MS_MAX = 300_000  # Our choice: a quarter of a break; whoever stood there has left.
+DATE_MS_MAX = 12 * 60 * 60 * 1_000  # Our choice: a cashier's date is good for one working day.
+
+assert REPEAT_MS_MAX <= SOLD_SHOWN_MS, "a duplicate meets an answer that is still on the screen"
+assert REFUSED_SHOWN_MS < CARD_WAIT_MS_MAX < BASKET_IDLE_MS_MAX
+
+# Refusals whose remedy is the same card again: a second tap on one of these is a new question.
+TAP_AGAIN_REASONS = (PurchaseReason.STALE_READ, PurchaseReason.REPLAYED)
+
+
+@unique
+class Phase(StrEnum):
+    OPEN = "open"
+    AWAITING = "awaiting"
+    DECIDING = "deciding"
+
+
+@unique
+class Notice(StrEnum):
+    """What the till says where there is no decision to show. Nothing was sold."""
+
+    NOT_CHARGED = "not_charged"  # A card, but the basket was empty or not charged when it was read.
+    SAME_CARD = "same_card"  # A duplicate, while the next basket waits for a card.
+    DATE_NEEDED = "date_needed"
+    NOT_RECORDED = "not_recorded"  # The decision could not be committed, so it does not count.
+
+
+@unique
+class DateProblem(StrEnum):
+    """Why a date that the cashier gave is not taken."""
+
+    MALFORMED = "malformed"
+    TOO_EARLY = "too_early"
+
+
+@unique
+class TapAnswer(StrEnum):
+    DECIDE = "decide"  # The shell decides on `state.deciding.basket` now.
+    REPEATED = "repeated"  # The former answer is shown again; no fact.
+    IGNORED = "ignored"  # Nothing waited for a card; a notice says so; no fact.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deciding:
+    """A card and the basket it was shown for."""
+
+    credential_id: str = field(repr=False)
+    basket: Basket
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """The last decision, and what it was about."""
+
+    credential_id: str = field(repr=False)
+    basket: Basket
+    decision: PurchaseDecision
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What covers the till's page for a moment: an answer or a notice, exactly one of them."""
+
+    decision: PurchaseDecision | None = None
+    notice: Notice | None = None
+    repeated: bool = False
+    until_ms: int
+
+    def __post_init__(self) -> None:
+        assert (self.decision is None) is not (self.notice is None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenDate:
+    """The business date by the cashier's word, for a clock that cannot be trusted."""
+
+    local_date: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TillState:
+    basket: Basket = field(default_factory=Basket)
+    touched_at_ms: int = 0  # The cashier's or a card's last touch.
+    charged_at_ms: int | None = None  # Since when a card is awaited for exactly this basket.
+    deciding: Deciding | None = None
+    answered: Answered | None = None
+    shown: Shown | None = None
+    given_date: GivenDate | None = None
+
+    def __post_init__(self) -> None:
+        assert self.charged_at_ms is None or self.basket.lines, "nothing is charged for nothing"
+
+    @property
+    def phase(self) -> Phase:
+        if self.deciding is not None:
+            return Phase.DECIDING
+        return Phase.OPEN if self.charged_at_ms is None else Phase.AWAITING
+
+    # ------------------------------------------------------------------- the cashier's hand
+
+    def add(self, product: Product, quantity: int = 1, *, now_ms: int) -> TillState | BasketProblem:
+        """Ring up so many more. A basket that was charged has to be charged again."""
+        basket = self.basket.add(product, quantity)
+        return basket if isinstance(basket, BasketProblem) else self._edited(basket, now_ms)
+
+    def remove(self, product_id: str, quantity: int = QUANTITY_MAX, *, now_ms: int) -> TillState:
+        return self._edited(self.basket.remove(product_id, quantity), now_ms)
+
+    def cancel(self, *, now_ms: int) -> TillState:
+        """The basket is abandoned by the cashier."""
+        return self._edited(Basket(), now_ms)
+
+    def charge(self, *, date_known: bool, now_ms: int) -> TillState:
+        """Await a card for this basket; an empty one stays open.
+
+        `date_known` is whether `business_date` has an answer: without one nothing is charged, and
+        the cashier is asked.
+        """
+        assert self.deciding is None
+        if not self.basket.lines:
+            return self
+        if not date_known:
+            return self._noticed(Notice.DATE_NEEDED, now_ms)
+        return replace(self, charged_at_ms=now_ms, touched_at_ms=now_ms, shown=None)
+
+    def give_date(
+        self, local_date: str, *, not_before: str, now_ms: int
+    ) -> TillState | DateProblem:
+        """Take the cashier's word for today; `not_before` is a date that the city has signed.
+
+        A date too late does no harm that lasts: by it the base soon counts as old.
+        """
+        try:
+            given = date.fromisoformat(local_date).isoformat()
+        except ValueError:
+            return DateProblem.MALFORMED
+        if given < not_before:
+            return DateProblem.TOO_EARLY
+        return replace(self, given_date=GivenDate(local_date=given, at_ms=now_ms), shown=None)
+
+    def business_date(self, *, clock_trusted: bool, local_date: str, now_ms: int) -> str | None:
+        """The date of a sale made now: the clock's if it is trusted, else the cashier's, if any."""
+        if clock_trusted:
+            return local_date
+        given = self.given_date
+        if given is None or now_ms - given.at_ms > DATE_MS_MAX:
+            return None
+        return given.local_date
+
+    # ------------------------------------------------------------------------------ the card
+
+    def tap(
+        self, credential_id: str, *, read_at_ms: int, now_ms: int
+    ) -> tuple[TillState, TapAnswer]:
+        """A card was read at `read_at_ms`; `DECIDE` hands it to the shell with its basket."""
+        assert self.deciding is None
+        assert read_at_ms <= now_ms
+        state = self.step(now_ms=now_ms)
+        if state._is_repeat(credential_id, read_at_ms):
+            if state.phase is Phase.AWAITING and state._last_was_sold():
+                # A green light for the former basket would be taken for this one.
+                return state._noticed(Notice.SAME_CARD, now_ms), TapAnswer.IGNORED
+            return state._shown_again(now_ms), TapAnswer.REPEATED
+        if state.charged_at_ms is None or read_at_ms < state.charged_at_ms:
+            return state._noticed(Notice.NOT_CHARGED, now_ms), TapAnswer.IGNORED
+        deciding = Deciding(credential_id=credential_id, basket=state.basket)
+        return replace(state, deciding=deciding), TapAnswer.DECIDE
+
+    def answer(self, decision: PurchaseDecision, *, now_ms: int) -> TillState:
+        """The decision on `deciding`, committed. Sold: the basket is gone. Else it still waits."""
+        deciding = self.deciding
+        assert deciding is not None
+        assert decision.total_minor == deciding.basket.total_minor
+        answered = Answered(
+            credential_id=deciding.credential_id,
+            basket=deciding.basket,
+            decision=decision,
+            at_ms=now_ms,
+        )
+        shown = Shown(decision=decision, until_ms=now_ms + _shown_ms(decision))
+        state = replace(self, deciding=None, answered=answered, shown=shown, touched_at_ms=now_ms)
+        if decision.sold:
+            return replace(state, basket=Basket(), charged_at_ms=None)
+        if state.charged_at_ms is not None:
+            return replace(state, charged_at_ms=now_ms)
+        return state
+
+    def fail(self, notice: Notice, *, now_ms: int) -> TillState:
+        """No decision came of `deciding`: nothing was sold; the basket is to be charged again."""
+        assert self.deciding is not None
+        return replace(self, deciding=None, charged_at_ms=None)._noticed(notice, now_ms)
+
+    # ---------------------------------------------------------------------- time, and the menu
+
+    def step(self, *, now_ms: int) -> TillState:
+        """What has run out by now: the page shown, the wait for a card, the basket itself."""
+        state = self
+        if state.deciding is not None:
+            return state
+        if state.shown is not None and now_ms >= state.shown.until_ms:
+            state = replace(state, shown=None)
+        if state.charged_at_ms is not None and now_ms - state.charged_at_ms > CARD_WAIT_MS_MAX:
+            state = replace(state, charged_at_ms=None)
+        if state.basket.lines and now_ms - state.touched_at_ms > BASKET_IDLE_MS_MAX:
+            state = replace(state, basket=Basket(), charged_at_ms=None)
+        return state
+
+    def repriced(self, catalogue: Mapping[str, Product]) -> TillState:
+        """A new catalogue is in force. What it changes has to be charged again.
+
+        A basket being decided stays as it was shown to its card.
+        """
+        basket = self.basket.repriced(catalogue)
+        if basket == self.basket:
+            return self
+        return replace(self, basket=basket, charged_at_ms=None)
+
+    # -------------------------------------------------------------------------------- helpers
+
+    def _edited(self, basket: Basket, now_ms: int) -> TillState:
+        assert self.deciding is None
+        return replace(self, basket=basket, charged_at_ms=None, touched_at_ms=now_ms, shown=None)
+
+    def _noticed(self, notice: Notice, now_ms: int) -> TillState:
+        return replace(self, shown=Shown(notice=notice, until_ms=now_ms + NOTICE_SHOWN_MS))
+
+    def _last_was_sold(self) -> bool:
+        return self.answered is not None and self.answered.decision.sold
+
+    def _is_repeat(self, credential_id: str, read_at_ms: int) -> bool:
+        """The same card again soon after an answer that another tap cannot change."""
+        last = self.answered
+        if last is None or last.credential_id != credential_id:
+            return False
+        if read_at_ms - last.at_ms > REPEAT_MS_MAX:
+            return False
+        if last.decision.sold:
+            return True
+        return last.basket == self.basket and last.decision.reason not in TAP_AGAIN_REASONS
+
+    def _shown_again(self, now_ms: int) -> TillState:
+        assert self.answered is not None
+        decision = self.answered.decision
+        until_ms = now_ms + _shown_ms(decision)
+        return replace(self, shown=Shown(decision=decision, repeated=True, until_ms=until_ms))
+
+
+def _shown_ms(decision: PurchaseDecision) -> int:
+    return SOLD_SHOWN_MS if decision.sold else REFUSED_SHOWN_MS

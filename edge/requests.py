@@ -1,0 +1,121 @@
+"""What the station's own socket may ask of edge, and its answers.
+
+One table from request to function. Nobody from outside the device reaches this: the socket is a
+file that only the group `moskvenok` may open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from edge import health
+from edge.agent import Agent
+from edge.control import Request
+from edge.model import Moment, SetupProblem, UidKind
+from edge.readers.reader import CardRead
+
+IDENTIFY_MS: Final = 3_000  # Our choice: long enough to walk along a row of gates.
+UID_BYTES_MAX: Final = 10  # ISO/IEC 14443-3.
+LINES_MAX: Final = 40  # As a basket's.
+
+
+def answer(agent: Agent, request: Request, moment: Moment) -> None:
+    """Answer one request. A request that makes no sense is told why; none stops the agent."""
+    handler = HANDLERS.get(request.name)
+    if handler is None:
+        known = ", ".join(sorted(HANDLERS))
+        request.answer(_refuse(f"unknown request {request.name!r:.40}; known: {known}"))
+        return
+    request.answer(handler(agent, request.body, moment))
+
+
+def _refuse(why: str) -> dict[str, Any]:
+    return {"ok": False, "error": why}
+
+
+def _status(agent: Agent, _body: dict[str, Any], moment: Moment) -> dict[str, Any]:
+    return health.status(agent, moment)
+
+
+def _screen(agent: Agent, _body: dict[str, Any], moment: Moment) -> dict[str, Any]:
+    return health.screens(agent, moment)
+
+
+def _menu(agent: Agent, _body: dict[str, Any], _moment: Moment) -> dict[str, Any]:
+    return _refuse("this station is no till") if agent.till is None else health.menu(agent)
+
+
+def _basket(agent: Agent, body: dict[str, Any], moment: Moment) -> dict[str, Any]:
+    if agent.till is None:
+        return _refuse("this station is no till")
+    found = body.get("lines")
+    if not isinstance(found, list) or len(found) > LINES_MAX:
+        return _refuse(f'"lines" must be a list of at most {LINES_MAX} [product, quantity]')
+    lines = []
+    for item in found:
+        match item:
+            case [str(product), int(quantity)] if not isinstance(quantity, bool):
+                lines.append((product, quantity))
+            case _:
+                return _refuse(f'"lines": {item!r:.60} is not [product, quantity]')
+    problem = agent.till.set_basket(lines, moment)
+    if problem:
+        return _refuse(problem)
+    return {"ok": True, "total_minor": agent.till.state.basket.total_minor}
+
+
+def _tap(agent: Agent, body: dict[str, Any], moment: Moment) -> dict[str, Any]:
+    if not agent.parts.settings.simulated_taps:
+        return _refuse("simulated taps are off; device.toml: control.simulated_taps")
+    state = agent.readers.get(str(body.get("reader")))
+    if state is None:
+        return _refuse(f'"reader" must be one of {", ".join(agent.readers)}')
+    try:
+        uid = bytes.fromhex(str(body.get("uid")))
+        kind = UidKind(int(body.get("kind", 1)))
+    except ValueError:
+        return _refuse('"uid" must be hex digits and "kind" 1 or 2')
+    if not 1 <= len(uid) <= UID_BYTES_MAX:
+        return _refuse(f'"uid" must be 1 to {UID_BYTES_MAX} bytes')
+    read = CardRead(
+        uid=uid,
+        at_ms=moment.mono_ms,
+        kind=kind,
+        tier=0 if kind is UidKind.PROX125 else 1,
+        reader_id=str(body["reader"]),
+    )
+    agent.take_read(read, state.access_point_id, moment)
+    return {"ok": True}
+
+
+def _move(agent: Agent, body: dict[str, Any], _moment: Moment) -> dict[str, Any]:
+    line, active = str(body.get("line")), body.get("active")
+    if not isinstance(active, bool):
+        return _refuse('"active" must be true or false')
+    for lane in agent.parts.settings.lanes:
+        names = {p.rotation.line_id for p in lane.access_points if p.rotation is not None}
+        if line not in names:
+            continue
+        try:
+            agent.move(line, active)
+        except SetupProblem as problem:
+            return _refuse(str(problem))
+        return {"ok": True}
+    return _refuse(f"{line!r:.40}: no input line of this station")
+
+
+def _identify(agent: Agent, _body: dict[str, Any], _moment: Moment) -> dict[str, Any]:
+    agent.identify()
+    return {"ok": True, "for_ms": IDENTIFY_MS}
+
+
+HANDLERS: Final[dict[str, Callable[[Agent, dict[str, Any], Moment], dict[str, Any]]]] = {
+    "status": _status,
+    "screen": _screen,
+    "menu": _menu,
+    "basket": _basket,
+    "tap": _tap,
+    "move": _move,
+    "identify": _identify,
+}

@@ -1,0 +1,230 @@
+"""Who may be believed, and what must stay secret: signatures, ids from UIDs, sealed columns, keys.
+
+The one place of `cryptography` outside the card dialogues. A UID's life ends in `credential_id`;
+a sealed name is opened by `unseal_column` only for a screen. Keys at rest: the device key is a
+PKCS#8 file of mode 0600 (`FileKeyStore`); a scope's keys are kept sealed to that key, as they
+came, so a copied disk without `identity/` opens nothing.
+
+Signatures are Ed25519 (RFC 8032) over `messages.signing_input`; ids HMAC-SHA-256 (RFC 2104);
+sealed columns AES-256-GCM (SP 800-38D); boxes ECDH on P-256 with HKDF-SHA-256 (RFC 5869).
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Protocol
+
+from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from edge.messages import (
+    SIGNING_ROLE,
+    Root,
+    ScopeKey,
+    Signed,
+    SignedWhat,
+    b64u,
+    decode_json,
+    from_b64u,
+    signing_input,
+)
+from edge.model import CorruptData, SetupProblem, UidKind
+
+CREDENTIAL_ID_BYTES = 16  # protocol.md: first 16 bytes; 2**64 work to meet by chance.
+SCOPE_KEY_BYTES = 32
+POINT_BYTES = 65  # An uncompressed P-256 point, SEC 1, 2.3.3.
+NONCE_BYTES = 12  # SP 800-38D, 5.2.1.1: the recommended length.
+BOX_VERSION = 1
+BOX_INFO = b"moskvenok/v1/scope-key"
+PURPOSE_IDENTIFIER = "identifier"
+PURPOSE_SEAL = "seal"
+
+
+def credential_id(identifier_key: bytes, kind: UidKind, uid: bytes) -> str:
+    """The scope's name for a chip: base64url of HMAC-SHA-256(kind, length, UID)[:16].
+
+    >>> credential_id(bytes(32), UidKind.ISO14443, bytes.fromhex("04a1b2c3d4e580"))
+    'sz15c5AwM0F_kKv0Hotr5w'
+    """
+    assert len(identifier_key) == SCOPE_KEY_BYTES
+    assert 1 <= len(uid) <= 10
+    message = bytes([kind, len(uid)]) + uid
+    return b64u(hmac.new(identifier_key, message, sha256).digest()[:CREDENTIAL_ID_BYTES])
+
+
+def unseal_column(
+    seal_keys: Mapping[int, bytes], sealed: bytes, *, scope: str, row_key: bytes, column: str
+) -> str:
+    """The text of a personal column; `CorruptData` when it was made for another place or key."""
+    if not sealed:
+        return ""
+    if len(sealed) < 1 + NONCE_BYTES + 16:
+        raise CorruptData(f"{scope}: a sealed {column} of {len(sealed)} bytes")
+    key = seal_keys.get(sealed[0])
+    if key is None:
+        raise CorruptData(f"{scope}: a {column} sealed with key version {sealed[0]}, not held")
+    place = b"\0".join((scope.encode(), row_key, column.encode()))
+    try:
+        nonce, box = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
+        return AESGCM(key).decrypt(nonce, box, place).decode()
+    except (InvalidTag, UnicodeDecodeError) as error:
+        raise CorruptData(f"{scope}: a sealed {column} does not open") from error
+
+
+class Verifier:
+    """Checks what the city signed. Made from a root document that the pinned root key signed."""
+
+    def __init__(self, root: Root) -> None:
+        self.root_version = root.version
+        self._keys: dict[str, tuple[str, Ed25519PublicKey]] = {}
+        for key in root.keys:
+            public = Ed25519PublicKey.from_public_bytes(from_b64u(key.public))
+            self._keys[key.key_id] = (key.role, public)
+
+    def open(self, what: SignedWhat, signed: Signed) -> bytes:
+        """The payload, once its signature is that of a key with the right role."""
+        role, public = self._keys.get(signed.key_id, ("", None))
+        if public is None:
+            raise CorruptData(f"{what}: signed by key {signed.key_id!r:.40}, not in the root file")
+        if role != SIGNING_ROLE[what]:
+            raise CorruptData(f"{what}: signed by a {role} key, needs {SIGNING_ROLE[what]}")
+        try:
+            public.verify(signed.signature, signing_input(what, signed.payload))
+        except InvalidSignature as error:
+            raise CorruptData(f"{what}: the signature is wrong") from error
+        return signed.payload
+
+
+def open_root(root_public: bytes, signed: Signed) -> Root:
+    """A root document that the enrolled root key signed."""
+    try:
+        public = Ed25519PublicKey.from_public_bytes(root_public)
+        public.verify(signed.signature, signing_input(SignedWhat.ROOT, signed.payload))
+        root = decode_json(Root, signed.payload)
+        Verifier(root)  # Every key in it must be usable, or none is taken.
+    except (InvalidSignature, ValueError) as error:
+        raise CorruptData("root document: not signed by the enrolled root key") from error
+    return root
+
+
+class KeyStore(Protocol):
+    """Holds the device's private key; a TPM can stand here as well as a file."""
+
+    def sign(self, data: bytes) -> bytes:
+        """ECDSA P-256 with SHA-256, DER."""
+
+    def open_box(self, sealed: bytes, *, place: bytes) -> bytes:
+        """What was sealed to this device; `CorruptData` when it was not, or was changed."""
+
+    def public_point(self) -> bytes:
+        """The public key as an uncompressed point."""
+
+
+class FileKeyStore:
+    """The device key in a PKCS#8 file that only its owner (and group) may read."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            mode = path.stat().st_mode
+            data = path.read_bytes()
+        except OSError as error:
+            raise SetupProblem(
+                f'{path}: {error.strerror}; run "moskvenok provision" to make the device key'
+            ) from error
+        if mode & (stat.S_IRWXO | stat.S_IWGRP):
+            raise SetupProblem(
+                f"{path}: mode {stat.S_IMODE(mode):04o} lets others in; run: chmod 600 {path}"
+            )
+        try:
+            key = serialization.load_pem_private_key(data, password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: a passphrase.
+            raise SetupProblem(f"{path}: no private key in PKCS#8 PEM: {error}") from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+            raise SetupProblem(f"{path}: not an EC P-256 key")
+        self._key = key
+
+    def sign(self, data: bytes) -> bytes:
+        return self._key.sign(data, ec.ECDSA(hashes.SHA256()))
+
+    def public_point(self) -> bytes:
+        return self._key.public_key().public_bytes(
+            serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+        )
+
+    def open_box(self, sealed: bytes, *, place: bytes) -> bytes:
+        head = 1 + POINT_BYTES + NONCE_BYTES
+        if len(sealed) < head + 16 or sealed[0] != BOX_VERSION:
+            raise CorruptData(f"a sealed key of {len(sealed)} bytes, not of version {BOX_VERSION}")
+        point, nonce = sealed[1 : 1 + POINT_BYTES], sealed[1 + POINT_BYTES : head]
+        try:
+            peer = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+            secret = self._key.exchange(ec.ECDH(), peer)
+            key = HKDF(
+                algorithm=hashes.SHA256(),
+                length=32,
+                salt=point + self.public_point(),
+                info=BOX_INFO,
+            ).derive(secret)
+            return AESGCM(key).decrypt(nonce, sealed[head:], place)
+        except (InvalidTag, ValueError) as error:
+            raise CorruptData("a sealed key that was not sealed to this device") from error
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeKeys:
+    """A scope's secrets, opened: identifier keys and seal keys by version."""
+
+    scope: str
+    identifier: Mapping[int, bytes] = field(repr=False)
+    seal: Mapping[int, bytes] = field(repr=False)
+
+    @property
+    def newest_identifier(self) -> bytes:
+        return self.identifier[max(self.identifier)]
+
+
+def open_scope_key(store: KeyStore, key: ScopeKey) -> bytes:
+    """The 32 bytes of a scope key that came sealed to this device."""
+    place = b"\0".join((key.scope.encode(), key.purpose.encode(), str(key.version).encode()))
+    secret = store.open_box(key.sealed, place=place)
+    if len(secret) != SCOPE_KEY_BYTES:
+        raise CorruptData(f"{key.scope}: a {key.purpose} key of {len(secret)} bytes")
+    return secret
+
+
+def open_scope_keys(store: KeyStore, scope: str, keys: list[ScopeKey]) -> ScopeKeys | None:
+    """All keys held of one scope, or None while there is no identifier key."""
+    opened: dict[str, dict[int, bytes]] = {PURPOSE_IDENTIFIER: {}, PURPOSE_SEAL: {}}
+    for key in keys:
+        if key.scope == scope and key.purpose in opened:
+            opened[key.purpose][key.version] = open_scope_key(store, key)
+    if not opened[PURPOSE_IDENTIFIER]:
+        return None
+    return ScopeKeys(scope, opened[PURPOSE_IDENTIFIER], opened[PURPOSE_SEAL])
+
+
+def write_secret(path: Path, data: bytes) -> None:
+    """A file of mode 0600, whole or not at all, on disk when this returns."""
+    beside = path.with_name(path.name + ".new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, 0o600)
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+    beside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

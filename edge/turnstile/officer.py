@@ -1,0 +1,161 @@
+"""What stands on the lane's screen for the security officer and the child in front of it.
+
+One big word, one colour, the reason under it in the reader's language. Pure: the shell brings the
+opened name, and says when the screen goes back to waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum, unique
+from types import MappingProxyType
+
+from edge.model import AccessReason, Outcome, PassageResult
+
+SHOWN_MS = 4_000  # Our choice: long enough to look up; the next tap replaces it at once.
+REFERRED_SHOWN_MS = 20_000  # Our choice: an officer comes over and reads it.
+
+
+@unique
+class Light(StrEnum):
+    """The screen's and the lamp's colour."""
+
+    GREY = "grey"  # Waiting.
+    GREEN = "green"  # Pass.
+    AMBER = "amber"  # Please see the officer, or tap again.
+    RED = "red"  # No.
+    BLUE = "blue"  # Reader or lane is not ready.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneView:
+    """The screen of one direction at one moment."""
+
+    word: str
+    light: Light
+    state: str  # idle, granted, taken, not_taken, refused, ask, forced, down
+    text: str = ""  # The reason, as a sentence.
+    reason: str = ""  # Its name for ever.
+    name: str = field(default="", repr=False)
+    group: str = field(default="", repr=False)
+    passage: str = ""
+    until_ms: int | None = None  # Then the screen waits again; None: until something happens.
+
+
+WAITING = LaneView(word="ПРИЛОЖИТЕ КАРТУ", light=Light.GREY, state="idle")
+
+REASON_TEXTS: Mapping[AccessReason, str] = MappingProxyType(
+    {
+        AccessReason.STALE_READ: "Приложите карту ещё раз",
+        AccessReason.NO_LIST: "Списки города ещё не получены: подойдите к охраннику",
+        AccessReason.LOCKDOWN: "Вход закрыт: подойдите к охраннику",
+        AccessReason.HOT_LISTED: "Карта утеряна: попросите новую",
+        AccessReason.TIER_BELOW_ENROLLED: "Карта не подтвердила, что она настоящая",
+        AccessReason.REPLAYED: "Карта ответила старым кодом: приложите ещё раз",
+        AccessReason.UNKNOWN_CREDENTIAL: "Карта не найдена: подойдите к охраннику",
+        AccessReason.WRONG_SITE: "Карта другой школы: подойдите к охраннику",
+        AccessReason.SUSPENDED: "Доступ приостановлен: подойдите к охраннику",
+        AccessReason.NOT_YET_VALID: "Карта ещё не действует: подойдите к охраннику",
+        AccessReason.EXPIRED: "Срок действия карты истёк: подойдите к охраннику",
+        AccessReason.NO_ACCESS_RIGHT: "Сюда с этой картой нельзя: подойдите к охраннику",
+        AccessReason.OUTSIDE_SCHEDULE: "Не ваше время: подойдите к охраннику",
+        AccessReason.PASSBACK: "По этой карте уже вошли: подойдите к охраннику",
+        AccessReason.GUARDIAN_CHOICE: "Отметьте на экране, кого вы привели или забираете",
+        AccessReason.AUTHORIZED: "",
+    }
+)
+assert set(REASON_TEXTS) == set(AccessReason)
+
+
+def decided(
+    outcome: Outcome, reason: AccessReason, *, name: str, group: str, passage: str, now_ms: int
+) -> LaneView:
+    """The screen after a decision. A refusal always says why and where to go."""
+    text = REASON_TEXTS[reason]
+    if outcome is Outcome.GRANT:
+        word, light, state, shown_ms = "ПРОХОДИТЕ", Light.GREEN, "granted", None
+        if reason is not AccessReason.AUTHORIZED:
+            text = ""  # Way out is free; the record keeps the reason, the child need not read it.
+    elif outcome is Outcome.REFER:
+        word, light, state, shown_ms = "К ОХРАННИКУ", Light.AMBER, "ask", REFERRED_SHOWN_MS
+    elif reason in (AccessReason.STALE_READ, AccessReason.REPLAYED):
+        word, light, state, shown_ms = "ЕЩЁ РАЗ", Light.AMBER, "ask", SHOWN_MS
+    else:
+        word, light, state, shown_ms = "СТОП", Light.RED, "refused", SHOWN_MS
+    return LaneView(
+        word=word,
+        light=light,
+        state=state,
+        text=text,
+        reason=reason.value,
+        name=name,
+        group=group,
+        passage=passage,
+        until_ms=None if shown_ms is None else now_ms + shown_ms,
+    )
+
+
+def passed(result: PassageResult, before: LaneView, *, now_ms: int) -> LaneView:
+    """The screen after a passage ended."""
+    until_ms = now_ms + SHOWN_MS
+    if result is PassageResult.TAKEN:
+        return LaneView(
+            word="СПАСИБО",
+            light=Light.GREEN,
+            state="taken",
+            name=before.name,
+            group=before.group,
+            passage=before.passage,
+            until_ms=until_ms,
+        )
+    if result is PassageResult.NOT_TAKEN:
+        return LaneView(
+            word="НЕ ПРОШЛИ",
+            light=Light.GREY,
+            state="not_taken",
+            text="Приложите карту ещё раз",
+            until_ms=until_ms,
+        )
+    return LaneView(
+        word="ВНИМАНИЕ",
+        light=Light.RED,
+        state=result.value,
+        text="Проход без разрешения: посмотрите на турникет"
+        if result is PassageResult.FORCED
+        else "Турникет не закрылся: посмотрите на него",
+        until_ms=now_ms + REFERRED_SHOWN_MS,
+    )
+
+
+def failed_read(failure: str, *, now_ms: int) -> LaneView:
+    """A card was shown that gave no identity: taken away too early, a phone, a bank card."""
+    return LaneView(
+        word="ЕЩЁ РАЗ",
+        light=Light.AMBER,
+        state="ask",
+        text="Карта не прочиталась: приложите её ещё раз и подержите",
+        reason=failure,
+        until_ms=now_ms + SHOWN_MS,
+    )
+
+
+def reader_down(text: str = "Считыватель не отвечает: подойдите к охраннику") -> LaneView:
+    """The screen while no card can be read here."""
+    return LaneView(word="НЕ РАБОТАЕТ", light=Light.BLUE, state="down", text=text)
+
+
+LANE_DOWN = LaneView(
+    word="НЕ РАБОТАЕТ",
+    light=Light.BLUE,
+    state="down",
+    text="Турникет не отвечает: подойдите к охраннику",
+)
+
+
+def now_shown(view: LaneView, *, now_ms: int, up: bool) -> LaneView:
+    """What is on the screen now: the view until its time is over, then waiting, or down."""
+    current = view.until_ms is None or now_ms < view.until_ms
+    if current and view.state not in ("idle", "down"):
+        return view
+    return WAITING if up else reader_down()

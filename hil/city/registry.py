@@ -1,0 +1,348 @@
+"""The city's records of people, cards, accounts, menu and settings, and the list rows made of them.
+
+What people of the city enter goes through here; nothing is published here (`lists.py`). Personal
+columns are sealed when they are entered, so the same person gives the same bytes in every version.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from zoneinfo import ZoneInfo
+
+from edge.messages import (
+    ROW_NUMBERS,
+    AccountRow,
+    CardholderRow,
+    CredentialRow,
+    HotRow,
+    ProductRow,
+    RosterRow,
+    Row,
+    RowBody,
+    RowKey,
+    RowKind,
+    ScheduleRow,
+    SiteRow,
+    encode_pack,
+)
+from edge.model import Category, PassbackMode, Station, UidKind
+from hil.city.crypto import NONCE_BYTES, credential_id, seal_column
+from hil.city.keys import ScopeKeys
+from hil.city.ledger import Ledger
+from hil.city.posting import Place
+from hil.city.store import Store
+from hil.world.school import (
+    VALID_FROM_UTC_S,
+    VALID_UNTIL_UTC_S,
+    Card,
+    Person,
+    Schedule,
+    SchoolAccount,
+    SchoolProduct,
+    SiteSettings,
+)
+
+SITE_ROW_KEY = b"site"
+ROW_PARTS: dict[RowKind, str] = {
+    RowKind.CARDHOLDER: "people",
+    RowKind.CREDENTIAL: "people",
+    RowKind.HOT: "people",
+    RowKind.ACCOUNT: "money",
+    RowKind.PRODUCT: "menu",
+    RowKind.SITE: "settings",
+    RowKind.SCHEDULE: "settings",
+    RowKind.ROSTER: "settings",
+}
+
+
+def make_row(kind: RowKind, key: bytes, body: RowBody) -> Row:
+    return Row(ROW_NUMBERS[kind], key, encode_pack(body))
+
+
+def row_key(kind: RowKind, key: bytes) -> RowKey:
+    return RowKey(ROW_NUMBERS[kind], key)
+
+
+class Registry:
+    """Reads and changes the records; keeps to the transaction of the caller."""
+
+    def __init__(self, store: Store, ledger: Ledger, site: str, people_keys: ScopeKeys) -> None:
+        self._store = store
+        self._ledger = ledger
+        self.site = site
+        self._people_keys = people_keys
+        self._settings: SiteSettings | None = None  # Read for every fact, changed hardly ever.
+
+    # ------------------------------------------------- what posting asks (posting.Directory)
+
+    def account_of(self, cardholder: str) -> str | None:
+        row = self._store.one("SELECT account FROM person WHERE cardholder = ?", (cardholder,))
+        return None if row is None else row[0]
+
+    def purses_of(self, account: str) -> frozenset[str] | None:
+        row = self._store.one("SELECT purses FROM account WHERE account = ?", (account,))
+        return None if row is None else frozenset(json.loads(row[0]))
+
+    def product_name(self, product: str) -> str | None:
+        row = self._store.one("SELECT name FROM product WHERE product = ?", (product,))
+        return None if row is None else row[0]
+
+    def person_name(self, cardholder: str) -> str | None:
+        row = self._store.one("SELECT name FROM person WHERE cardholder = ?", (cardholder,))
+        return None if row is None else row[0]
+
+    def settings(self) -> SiteSettings:
+        found = {name: json.loads(v) for name, v in self._store.rows("SELECT * FROM setting")}
+        found["passback_mode"] = PassbackMode(found["passback_mode"])
+        return SiteSettings(**found)
+
+    def place(self, now_ms: int) -> Place:
+        """Where and when facts are judged."""
+        if self._settings is None:
+            self._settings = self.settings()
+        return Place(
+            site=self.site,
+            time_zone=ZoneInfo(self._settings.time_zone),
+            currency=self._settings.currency,
+            now_ms=now_ms,
+        )
+
+    # ------------------------------------------------------------------------ entering
+
+    def add_person(self, person: Person) -> None:
+        scope, keys = f"{self.site}/people", self._people_keys
+
+        def sealed(column: str, text: str) -> bytes:
+            return seal_column(
+                keys.seal,
+                keys.seal_version,
+                scope=scope,
+                row_key=person.cardholder_id.encode(),
+                column=column,
+                text=text,
+                nonce=os.urandom(NONCE_BYTES),
+            )
+
+        self._store.execute(
+            "INSERT INTO person VALUES (?, ?, ?, ?, ?, 0, 1, ?, ?, ?, ?, ?)",
+            (
+                person.cardholder_id,
+                person.name,
+                person.group,
+                person.category.value,
+                person.account_id,
+                json.dumps(dict(person.rights)),
+                json.dumps(person.allergens),
+                json.dumps(person.ward_ids),
+                sealed("name", person.name),
+                sealed("group", person.group),
+            ),
+        )
+
+    def add_card(self, card: Card) -> None:
+        identifier = credential_id(self._people_keys.identifier, card.uid_kind, card.uid)
+        self._store.execute(
+            "INSERT INTO card VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(card.uid.hex(), card.uid_kind.value, identifier, card.cardholder_id),
+                *(card.label, card.tier, VALID_FROM_UTC_S, VALID_UNTIL_UTC_S, card.hot),
+            ),
+        )
+
+    def add_account(self, account: SchoolAccount, purses: Sequence[str]) -> None:
+        self._store.execute(
+            "INSERT INTO account VALUES (?, 0, ?, ?, ?)",
+            (
+                account.account_id,
+                json.dumps(sorted(purses)),
+                account.day_limit_minor,
+                account.week_limit_minor,
+            ),
+        )
+        for product in account.banned_products:
+            self.set_ban(account.account_id, "product", product, on=True)
+        for category in account.banned_categories:
+            self.set_ban(account.account_id, "category", category, on=True)
+
+    def add_product(self, product: SchoolProduct) -> None:
+        self._store.execute(
+            "INSERT INTO product VALUES (?, ?, ?, ?, ?, ?, ?, 1)",
+            (
+                *(product.product_id, product.name, product.category, product.price_minor),
+                json.dumps(product.allergens),
+                product.allergens_checked,
+                product.purse,
+            ),
+        )
+
+    def add_schedule(self, schedule: Schedule) -> None:
+        self._store.execute(
+            "INSERT INTO schedule VALUES (?, ?)",
+            (schedule.schedule_id, json.dumps(schedule.windows)),
+        )
+
+    def set_settings(self, settings: SiteSettings) -> None:
+        self._settings = None
+        for name in SiteSettings.__dataclass_fields__:
+            value = json.dumps(getattr(settings, name))
+            self._store.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (name, value))
+
+    # ------------------------------------------------------------------------ changing
+
+    def set_hot(self, credentials: Iterable[bytes], why: str) -> None:
+        """Puts cards on the hot list, or takes them off it with an empty reason."""
+        for credential in credentials:
+            self._store.execute("UPDATE card SET hot = ? WHERE credential = ?", (why, credential))
+
+    def set_ban(self, account: str, what: str, value: str, *, on: bool) -> None:
+        statement = (
+            "INSERT OR IGNORE INTO ban VALUES (?, ?, ?)"
+            if on
+            else "DELETE FROM ban WHERE account = ? AND what = ? AND value = ?"
+        )
+        self._store.execute(statement, (account, what, value))
+
+    def set_day_limit(self, account: str, limit_minor: int | None) -> None:
+        self._store.execute(
+            "UPDATE account SET day_limit_minor = ? WHERE account = ?", (limit_minor, account)
+        )
+
+    def credentials_of(self, cardholder: str) -> list[bytes]:
+        found = self._store.rows("SELECT credential FROM card WHERE cardholder = ?", (cardholder,))
+        return [row[0] for row in found]
+
+    def find_card(self, label_or_uid: str) -> bytes | None:
+        row = self._store.one(
+            "SELECT credential FROM card WHERE label = ? OR uid = ?",
+            (label_or_uid, label_or_uid.lower()),
+        )
+        return None if row is None else row[0]
+
+    def category_exists(self, category: str) -> bool:
+        return self._store.one("SELECT 1 FROM product WHERE category = ?", (category,)) is not None
+
+    def labelled_cards(self) -> list[dict[str, object]]:
+        """The bench's characters, UIDs in the open: for the loopback page of the bench alone."""
+        found = self._store.rows(
+            "SELECT label, uid, uid_kind, cardholder FROM card WHERE label != '' ORDER BY rowid"
+        )
+        return [
+            {
+                "label": label,
+                "uid": uid,
+                "uid_kind": UidKind(kind).name.lower(),
+                "uid_kind_number": kind,
+                "cardholder": cardholder,
+                "name": None if cardholder is None else self.person_name(cardholder),
+                "account": None if cardholder is None else self.account_of(cardholder),
+            }
+            for label, uid, kind, cardholder in found
+        ]
+
+    # ------------------------------------------------------------------------ list rows
+
+    def rows_of(self, part: str) -> Iterator[Row]:
+        """Every row that the scope's list should now have."""
+        if part == "people":
+            yield from self._cardholder_rows()
+            yield from self._credential_rows()
+        elif part == "money":
+            for (account,) in self._store.rows("SELECT account FROM account"):
+                yield self.account_row(account)
+        elif part == "menu":
+            yield from self._product_rows()
+        else:
+            assert part == "settings"
+            yield from self._settings_rows()
+
+    def account_row(self, account: str) -> Row:
+        """Read in the transaction that reads the vector, or the base lies."""
+        row = self._store.one("SELECT * FROM account WHERE account = ?", (account,))
+        assert row is not None, f"account {account} is on no record"
+        _, suspended, purses, day_limit, week_limit = row
+        spent_date, spent_day, spent_week = self._ledger.spent(account)
+        balances = self._ledger.balances(account)
+        body = AccountRow(
+            suspended=bool(suspended),
+            balance_minor_by_purse={purse: balances.get(purse, 0) for purse in json.loads(purses)},
+            day_limit_minor=day_limit,
+            week_limit_minor=week_limit,
+            spent_date=spent_date,
+            spent_day_minor=spent_day,
+            spent_week_minor=spent_week,
+            banned_products=self._bans(account, "product"),
+            banned_categories=self._bans(account, "category"),
+        )
+        return make_row(RowKind.ACCOUNT, account.encode(), body)
+
+    def _bans(self, account: str, what: str) -> tuple[str, ...]:
+        found = self._store.rows(
+            "SELECT value FROM ban WHERE account = ? AND what = ? ORDER BY value", (account, what)
+        )
+        return tuple(row[0] for row in found)
+
+    def _cardholder_rows(self) -> Iterator[Row]:
+        for found in self._store.rows("SELECT * FROM person"):
+            cardholder, _, _, category, account, suspended, here, *rest = found
+            rights, allergens, wards, sealed_name, sealed_group = rest
+            body = CardholderRow(
+                category=Category(category),
+                account_id=account,
+                suspended=bool(suspended),
+                here=bool(here),
+                rights=json.loads(rights),
+                allergens=tuple(json.loads(allergens)),
+                ward_ids=tuple(json.loads(wards)),
+                sealed_name=sealed_name,
+                sealed_group=sealed_group,
+            )
+            yield make_row(RowKind.CARDHOLDER, cardholder.encode(), body)
+
+    def _credential_rows(self) -> Iterator[Row]:
+        found = self._store.rows(
+            "SELECT credential, cardholder, tier, valid_from_utc_s, valid_until_utc_s FROM card"
+            " WHERE cardholder IS NOT NULL"
+        )
+        for credential, cardholder, tier, valid_from, valid_until in found:
+            body = CredentialRow(cardholder, tier, valid_from, valid_until)
+            yield make_row(RowKind.CREDENTIAL, credential, body)
+        for credential, why in self._store.rows("SELECT credential, hot FROM card WHERE hot != ''"):
+            yield self.hot_row(credential, why)
+
+    def hot_row(self, credential: bytes, why: str) -> Row:
+        return make_row(RowKind.HOT, credential, HotRow(why))
+
+    def _product_rows(self) -> Iterator[Row]:
+        for found in self._store.rows("SELECT * FROM product WHERE offered = 1"):
+            product, name, category, price_minor, allergens, checked, purse, _ = found
+            body = ProductRow(
+                name=name,
+                category=category,
+                price_minor=price_minor,
+                allergens=tuple(json.loads(allergens)),
+                allergens_checked=bool(checked),
+                purse=purse,
+            )
+            yield make_row(RowKind.PRODUCT, product.encode(), body)
+
+    def _settings_rows(self) -> Iterator[Row]:
+        settings = self.settings()
+        body = SiteRow(
+            time_zone=settings.time_zone,
+            currency=settings.currency,
+            floor_limit_minor=settings.floor_limit_minor,
+            list_age_amber_s=settings.list_age_amber_s,
+            list_age_refer_s=settings.list_age_refer_s,
+            passback_mode=settings.passback_mode,
+            passback_window_s=settings.passback_window_s,
+            base_age_days_max=settings.base_age_days_max,
+        )
+        yield make_row(RowKind.SITE, SITE_ROW_KEY, body)
+        for schedule, windows in self._store.rows("SELECT * FROM schedule"):
+            pairs = tuple((start, stop) for start, stop in json.loads(windows))
+            yield make_row(RowKind.SCHEDULE, schedule.encode(), ScheduleRow(pairs))
+        found = self._store.rows("SELECT device, station FROM device WHERE site = ?", (self.site,))
+        for device, station in found:
+            yield make_row(RowKind.ROSTER, device.encode(), RosterRow(Station(station)))

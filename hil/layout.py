@@ -1,0 +1,186 @@
+"""What the miniature is made of: its folder, its two stations as `device.toml`, its programs. Pure.
+
+One school: an entrance with one lane used both ways, a serial reader at each side of it (13.56 MHz
+cards on the way in, 125 kHz fobs on the way out), and a till with a desktop reader. Everything
+lives below one folder, so a second start goes on where the first one ended.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from edge.model import SetupProblem
+from hil.world.school import ZONE
+
+SITE: Final = "s0001"
+SEED: Final = 1
+LANE: Final = "north"
+SOCKET_PATH_BYTES_MAX: Final = 107  # unix(7): sun_path holds 108 bytes with its end.
+PROX_SUFFIX: Final = "-125"  # hil/world/school.py: the 125 kHz fob of the same person.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderPlace:
+    """A virtual reader: what the page calls the place, and what stands there."""
+
+    at: str  # in, out, till
+    station: str
+    frame: str
+    access_point_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationPlace:
+    """One device of the miniature."""
+
+    name: str
+    device_id: str
+    station: str
+    scopes: int  # How many lists it holds when it has all of them (WIRE: scopes per role).
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Programs:
+    """How each process is called, without its arguments."""
+
+    broker: tuple[str, ...] = (sys.executable, "-m", "hil.broker")
+    city: tuple[str, ...] = (sys.executable, "-m", "hil.city")
+    edge: tuple[str, ...] = (sys.executable, "-m", "edge")
+    sync: tuple[str, ...] = (sys.executable, "-m", "sync")
+    provision: tuple[str, ...] = (sys.executable, "-m", "provisioning", "provision")
+
+
+READERS: Final = (
+    ReaderPlace(at="in", station="entrance", frame="hex_line", access_point_id="north-in"),
+    ReaderPlace(at="out", station="entrance", frame="id12", access_point_id="north-out"),
+    ReaderPlace(at="till", station="till", frame="hex_line"),
+)
+STATIONS: Final = (
+    StationPlace(name="entrance", device_id="s0001-north", station="entrance", scopes=2),
+    StationPlace(name="till", device_id="s0001-till-1", station="till", scopes=4),
+)
+ACCESS_POINTS: Final = {
+    place.at: place.access_point_id for place in READERS if place.access_point_id
+}
+# Broadcom numbers: (relay, rotation). Mock lines; the numbers only have to differ.
+PINS: Final = {"in": (17, 27), "out": (22, 23)}
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Where everything is."""
+
+    root: Path
+
+    @property
+    def address(self) -> Path:
+        return self.root / "address"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def memory(self) -> Path:
+        return self.root / "miniature.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def city(self) -> Path:
+        return self.root / "city"
+
+    def station(self, name: str) -> Path:
+        return self.root / name
+
+    def device_file(self, name: str) -> Path:
+        return self.station(name) / "device.toml"
+
+    def wanted_file(self, name: str) -> Path:
+        return self.station(name) / "wanted.toml"
+
+    def certificate(self, name: str) -> Path:
+        return self.station(name) / "identity" / "device.crt"
+
+    def runtime(self, name: str) -> Path:
+        return self.station(name) / "run"
+
+    def reader(self, at: str) -> Path:
+        return self.root / "readers" / at
+
+    def everything(self) -> tuple[Path, ...]:
+        """What `--fresh` takes away: what a miniature made, and nothing else."""
+        names = ("city", "logs", "readers", *(station.name for station in STATIONS))
+        return (*(self.root / name for name in names), self.memory, self.address)
+
+    def check(self) -> None:
+        """`SetupProblem` when a socket in it would have too long a name."""
+        longest = max(len(bytes(self.runtime(s.name) / "edge.sock")) for s in STATIONS)
+        if longest > SOCKET_PATH_BYTES_MAX:
+            spare = longest - SOCKET_PATH_BYTES_MAX
+            raise SetupProblem(
+                f"{self.root}: {spare} characters too long for the sockets in it; "
+                "choose another with --folder"
+            )
+
+
+def device_toml(station: StationPlace, folder: Folder, *, endpoint: str) -> str:
+    """The station's `device.toml`. Strings of JSON are strings of TOML."""
+
+    def text(value: object) -> str:
+        return json.dumps(str(value), ensure_ascii=False)
+
+    lines = [
+        "schema = 1",
+        "",
+        "[device]",
+        f"id = {text(station.device_id)}",
+        f"site = {text(SITE)}",
+        f"station = {text(station.station)}",
+        "",
+        "[city]",
+        f"endpoints = [{text(endpoint)}]",
+    ]
+    for place in READERS:
+        if place.station == station.name:
+            lines += [
+                "",
+                "[[readers]]",
+                f"id = {text(f'reader-{place.at}')}",
+                'driver = "serial"',
+                f"port = {text(folder.reader(place.at))}",
+                f"frame = {text(place.frame)}",
+            ]
+            if place.access_point_id:
+                lines.append(f"access_point = {text(place.access_point_id)}")
+    if station.station == "entrance":
+        lines += ["", "[[lanes]]", f"id = {text(LANE)}", 'driver = "mock"']
+        for at, access_point_id in ACCESS_POINTS.items():
+            relay, rotation = PINS[at]
+            lines += [
+                "",
+                "[[lanes.access_points]]",
+                f"id = {text(access_point_id)}",
+                f"zone = {text(ZONE)}",
+                f"direction = {text(at)}",
+                f"relay = {{ pin = {relay} }}",
+                f"rotation = {{ pin = {rotation} }}",
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def provision_arguments(
+    station: StationPlace, folder: Folder, *, city: str, claim: str
+) -> tuple[str, ...]:
+    """What a technician would type; `wanted_file` holds what the file is to say."""
+    return (
+        *("--config", str(folder.device_file(station.name))),
+        *("--config-from", str(folder.wanted_file(station.name)), "--replace"),
+        *("--city", city, "--claim", claim),
+    )

@@ -1,0 +1,445 @@
+"""One school in miniature: starts it step by step, keeps it going, and ends it in order.
+
+The shell of the bench: it holds the processes, the wire between stations and broker, the virtual
+readers and the people at the lane, and puts what they show on the board. What a person does on
+the page arrives here as a method call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from edge.model import CorruptData, DeviceFault, SetupProblem
+from hil.board import Board
+from hil.city_client import CityClient
+from hil.devices.lane import People
+from hil.devices.reader_serial import VirtualSerialReader
+from hil.layout import (
+    ACCESS_POINTS,
+    PROX_SUFFIX,
+    READERS,
+    SEED,
+    SITE,
+    STATIONS,
+    Folder,
+    Programs,
+    StationPlace,
+    device_toml,
+    provision_arguments,
+)
+from hil.log_watch import LogWatch
+from hil.proxy import Proxy, Wire
+from hil.stations import Screens, Station
+from hil.supervisor import Child, Life, Supervisor, dies_with_us, end_in_words
+
+READY_S_MAX: Final = 60.0  # Our choice: a city with 1,500 people on a loaded machine takes seconds.
+LISTS_S_MAX: Final = 30.0  # Our choice: after it the page says so itself.
+STEP_S: Final = 0.1  # Our choice: a dead process is seen at once.
+FEED_WAIT_S: Final = 20.0
+RETRY_S: Final = 1.0
+CARDS_S: Final = 5.0  # Our choice: the city may learn of cards by other ways than the page.
+ORDER_VALID_S: Final = 10  # lane.md: an open order expires within seconds.
+
+Say = Callable[[str], None]
+
+
+class Miniature:
+    """Made, then `start`ed, then `work`ing until somebody calls `stop`."""
+
+    def __init__(self, folder: Folder, *, programs: Programs, board: Board, say: Say) -> None:
+        self.folder = folder
+        self.board = board
+        self.people = People()
+        self.proxy = Proxy(target_port=0)
+        self.stations = {
+            place.name: Station(place.name, place.device_id, folder.runtime(place.name), board)
+            for place in STATIONS
+        }
+        self.readers: dict[str, VirtualSerialReader] = {}
+        self._programs = programs
+        self._say = say
+        self._supervisor = Supervisor(folder.logs, died=self._note_death)
+        self._watches: list[LogWatch] = []
+        self._city = CityClient("http://127.0.0.1:1")
+        self._cards: dict[str, dict[str, Any]] = {}
+        self._blocked = frozenset({"blocked"})  # hil/world/school.py: hot from the beginning.
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._short: set[asyncio.Task[None]] = set()  # Moves on their way.
+
+    # ------------------------------------------------------------------------- a life
+
+    async def start(self) -> None:
+        """Everything up, in order. `SetupProblem` or `DeviceFault` says what did not come up."""
+        self._keep(self._supervise())
+        await self._start_broker()
+        city = await self._start_city()
+        self.folder.reader("in").parent.mkdir(parents=True, exist_ok=True)
+        for reader in READERS:
+            path = self.folder.reader(reader.at)
+            self.readers[reader.at] = VirtualSerialReader(path, frame=reader.frame)
+        self._show_switches()
+        await asyncio.gather(*(self._provision(place, city) for place in STATIONS))
+        self._say("starting the entrance and the till")
+        for place in STATIONS:
+            config = ("--config", str(self.folder.device_file(place.name)))
+            for process in ("edge", "sync"):
+                command = (*getattr(self._programs, process), *config)
+                self._start_child(f"{place.name}-{process}", command, rank=2)
+        await asyncio.gather(*(self._station_up(place) for place in STATIONS))
+        for station in self.stations.values():
+            self._keep(station.watch(self._see_screens))
+        self._keep(self._follow_feed())
+        self._keep(self._follow_cards())
+
+    async def work(self) -> None:
+        """Until a part of the bench itself fails; its error is raised."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    def hurry(self) -> None:
+        self._supervisor.hurry()
+
+    async def stop(self) -> None:
+        """Stations first, so that they can say goodbye, then the city, then the broker."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if killed := await self._supervisor.stop():
+            self._say(f"had to be killed: {', '.join(killed)}")
+        await self.proxy.close()
+        for reader in self.readers.values():
+            reader.close()
+
+    # ------------------------------------------------------------------------- what the page does
+
+    async def tap(self, label: str, at: str, *, wait: bool = False) -> dict[str, Any]:
+        """Show a card to a reader. With `wait` the answer holds the screen it led to."""
+        place = next((place for place in READERS if place.at == at), None)
+        if place is None:
+            raise DeviceFault(f'there is no reader "{at}"; there are in, out and till')
+        uid = self._uid(label, place.frame)
+        station = self.stations[place.station]
+        before = station.screen_number
+        try:
+            await asyncio.to_thread(self._show_card, at, uid)
+        except (TimeoutError, OSError) as error:
+            raise DeviceFault(str(error)) from error
+        if not wait:
+            return {}
+        screens = await station.next_screen(before) or station.screens
+        wanted = place.access_point_id
+        shown = [s for s in screens if s.get("till") or s.get("access_point") == wanted]
+        return {"screen": shown[0] if shown else None}
+
+    def _show_card(self, at: str, uid: bytes) -> None:
+        if not self.folder.reader(at).is_symlink():
+            raise OSError(f'the reader "{at}" is unplugged; plug it in first')
+        self.readers[at].tap(uid)
+
+    def _uid(self, label: str, frame: str) -> bytes:
+        """The number of this card that a reader of this family can read."""
+        entry = self._cards.get(label)
+        if frame == "id12":
+            entry = self._cards.get(label + PROX_SUFFIX, entry)
+        if entry is None:
+            known = ", ".join(name for name in self._cards if not name.endswith(PROX_SUFFIX))
+            raise DeviceFault(f'no card is called "{label}"; there are {known}')
+        uid = bytes.fromhex(str(entry["uid"]))
+        if (len(uid) == 5) is not (frame == "id12"):
+            raise DeviceFault(f'the card "{label}" is of another kind than this reader reads')
+        return uid
+
+    def switch(self, wire: Wire) -> None:
+        self.proxy.switch(wire)
+        self._show_switches()
+
+    def walk(self, on: bool) -> None:
+        self.people.walking = on
+        self._show_switches()
+
+    def plug(self, at: str, on: bool) -> None:
+        """Pull a reader's plug, or put it back."""
+        if at not in self.readers:
+            raise DeviceFault(f'there is no reader "{at}"; there are {", ".join(self.readers)}')
+        if on:
+            self.readers[at].replug()
+        else:
+            self.readers[at].unplug()
+        self._show_switches()
+
+    async def basket(self, lines: list[list[Any]]) -> dict[str, Any]:
+        answer = await self.stations["till"].ask("edge", {"request": "basket", "lines": lines})
+        return {"total_minor": answer.get("total_minor")}
+
+    async def order(self, at: str, order: str) -> None:
+        """The city tells the entrance to do something now."""
+        if at not in ACCESS_POINTS:
+            raise DeviceFault(f'there is no direction "{at}"; there are in and out')
+        await self._city.post(
+            "/orders",
+            {
+                "device": self.stations["entrance"].device,
+                "order": order,
+                "access_point": ACCESS_POINTS[at],
+                "valid_s": ORDER_VALID_S,
+            },
+        )
+
+    async def block(self, label: str, *, on: bool) -> None:
+        """The city blocks a card and the fob of the same name, or takes that back."""
+        if label not in self._cards:
+            raise DeviceFault(f'no card is called "{label}"')
+        for name in (label, label + PROX_SUFFIX):
+            if name in self._cards:
+                await self._city.post("/block" if on else "/unblock", {"card": name})
+        self._blocked = self._blocked | {label} if on else self._blocked - {label}
+        await self._look_at_cards()
+
+    def kill(self, name: str) -> None:
+        """End one process the hard way, to see it come back."""
+        names = [held.child.name for held in self._supervisor.all()]
+        if name not in names:
+            raise DeviceFault(f'there is no process "{name}"; there are {", ".join(names)}')
+        held = self._supervisor[name]
+        if held.life is Life.RUNNING and held.process.poll() is None:
+            os.kill(held.process.pid, signal.SIGKILL)
+
+    # ------------------------------------------------------------------------- starting
+
+    async def _start_broker(self) -> None:
+        self._say("starting the broker")
+        memory = self._remembered()
+        self._start_child("broker", self._programs.broker, rank=0)
+        first = await self._first_line("broker")
+        self.proxy.target_port = int(first["port"])
+        again = (*self._programs.broker, "--port", str(first["port"]))
+        self._supervisor.replace_command("broker", again)
+        try:
+            await self.proxy.start(memory.get("proxy_port", 0))
+        except OSError:
+            await self.proxy.start()  # Taken since the last run: the stations are told below.
+        memory = {"proxy_port": self.proxy.port}
+        self.folder.memory.write_bytes(msgspec.json.encode(memory))
+
+    async def _start_city(self) -> str:
+        self._say("starting the city with its school")
+
+        def command(http: str) -> tuple[str, ...]:
+            return (
+                *self._programs.city,
+                *("--folder", str(self.folder.city)),
+                *("--broker", f"mqtt://127.0.0.1:{self.proxy.target_port}"),
+                *("--http", http, "--seed", str(SEED), "--site", SITE),
+                *("--endpoint", self._endpoint),
+                *(part for place in STATIONS for part in ("--claim", _claim(place))),
+            )
+
+        self._start_child("city", command("127.0.0.1:0"), rank=1)
+        base = str((await self._first_line("city"))["http"])
+        self._supervisor.replace_command("city", command(base.removeprefix("http://")))
+        self._city = CityClient(base)
+        await self._look_at_cards()
+        return base
+
+    async def _provision(self, place: StationPlace, city: str) -> None:
+        """As a technician would; what is there and still fits is left alone."""
+        wanted = device_toml(place, self.folder, endpoint=self._endpoint)
+        file = self.folder.device_file(place.name)
+        certificate = self.folder.certificate(place.name)
+        if certificate.exists() and file.exists() and file.read_text() == wanted:
+            return
+        self._say(f"setting up {place.device_id}")
+        self.folder.station(place.name).mkdir(parents=True, exist_ok=True)
+        self.folder.wanted_file(place.name).write_text(wanted)
+        process = await asyncio.create_subprocess_exec(
+            *self._programs.provision,
+            *provision_arguments(place, self.folder, city=city, claim=_claim(place)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            preexec_fn=dies_with_us(),
+        )
+        try:
+            async with asyncio.timeout(READY_S_MAX):
+                words, _ = await process.communicate()
+        except BaseException:  # Also when the whole start is called off.
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            raise
+        (self.folder.logs / f"{place.name}-provision.log").write_bytes(words)
+        if process.returncode != 0:
+            end = "\n  ".join(words.decode(errors="replace").strip().splitlines()[-6:])
+            raise SetupProblem(f"{place.device_id} could not be set up:\n  {end}")
+
+    async def _station_up(self, place: StationPlace) -> None:
+        station = self.stations[place.name]
+        for process in ("edge", "sync"):
+            await self._until(f"{place.name}-{process}", partial(station.answers, process))
+
+        async def has_lists() -> bool:
+            try:
+                answer = await station.ask("sync", {"request": "status"})
+            except (DeviceFault, CorruptData):
+                return False
+            return len(answer.get("held", {})) >= place.scopes
+
+        until_s = time.monotonic() + LISTS_S_MAX
+        while not await has_lists():
+            if time.monotonic() > until_s:
+                self._say(f"{place.name}: not all lists have come yet; the page shows when")
+                return
+            await asyncio.sleep(STEP_S)
+
+    def _start_child(self, name: str, command: tuple[str, ...], *, rank: int) -> None:
+        def show(level: str, words: str) -> None:
+            self.board.add_news(name, level, words)
+            self._say(f"{name}: {words}")
+
+        self._watches.append(LogWatch(self._supervisor.log_path(name), show))
+        self._supervisor.start(Child(name=name, command=command, rank=rank))
+        self._show_processes()
+
+    async def _first_line(self, name: str) -> dict[str, Any]:
+        async def ready() -> bool:
+            return (self._supervisor.first_line(name) or {}).get("ready") is True
+
+        await self._until(name, ready)
+        line = self._supervisor.first_line(name)
+        assert line is not None
+        return line
+
+    async def _until(self, name: str, ready: Callable[[], Awaitable[bool]]) -> None:
+        """Wait for a child to be ready; its death or its silence is a `SetupProblem`."""
+        until_s = time.monotonic() + READY_S_MAX
+        while not await ready():
+            held = self._supervisor[name]
+            end = "".join(f"\n  {line}" for line in self._supervisor.last_lines(name))
+            if held.exit_code is not None:
+                raise SetupProblem(
+                    f"{name} {end_in_words(held.exit_code)} while starting; its log "
+                    f"({self._supervisor.log_path(name)}) ends:{end}"
+                )
+            if time.monotonic() > until_s:
+                raise SetupProblem(
+                    f"{name} is not ready after {READY_S_MAX:.0f} s; its log "
+                    f"({self._supervisor.log_path(name)}) ends:{end}"
+                )
+            await asyncio.sleep(STEP_S / 2)
+
+    @property
+    def _endpoint(self) -> str:
+        """The broker as the stations are told it: through the switch."""
+        return f"mqtt://127.0.0.1:{self.proxy.port}"
+
+    def _remembered(self) -> dict[str, int]:
+        try:
+            return msgspec.json.decode(self.folder.memory.read_bytes(), type=dict[str, int])
+        except (OSError, msgspec.MsgspecError):
+            return {}
+
+    # ------------------------------------------------------------------------- in the background
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.add(asyncio.create_task(work))
+
+    async def _supervise(self) -> None:
+        while True:
+            now_s = time.monotonic()
+            if self._supervisor.step(now_s):
+                self._show_processes()
+            for watch in self._watches:
+                watch.look(now_s)
+            await asyncio.sleep(STEP_S)
+
+    def _see_screens(self, screens: Screens) -> None:
+        """The people at the lane look at every screen; those of the till mean nothing to them."""
+        for move in self.people.step(screens, now_s=time.monotonic()):
+            request = {"request": "move", "line": move.line, "active": move.active}
+            self._keep_short(self._move(request))
+
+    async def _move(self, request: dict[str, Any]) -> None:
+        try:
+            await self.stations["entrance"].ask("edge", request)
+        except DeviceFault as error:
+            self.board.add_news("lane", "warning", str(error))
+
+    def _keep_short(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._short.add(task)
+        task.add_done_callback(self._short.discard)
+
+    async def _follow_feed(self) -> None:
+        after = 0
+        while True:
+            try:
+                messages = await self._city.get("/feed", wait_s=FEED_WAIT_S, after=after)
+            except DeviceFault:
+                await asyncio.sleep(RETRY_S)
+                continue
+            for message in messages:
+                after = max(after, int(message["id"]))
+                self.board.add_message(message)
+
+    async def _follow_cards(self) -> None:
+        while True:
+            await asyncio.sleep(CARDS_S)
+            with contextlib.suppress(DeviceFault):  # The city is away: the processes show it.
+                await self._look_at_cards()
+
+    async def _look_at_cards(self) -> None:
+        found = await self._city.get("/cards")
+        self._cards = {str(card["label"]): card for card in found if card.get("label")}
+        shown = [
+            {
+                **{key: card.get(key) for key in ("label", "name", "note", "cardholder")},
+                "blocked": bool(card.get("hot", label in self._blocked)),
+            }
+            for label, card in self._cards.items()
+            if not label.endswith(PROX_SUFFIX)
+        ]
+        self.board.put("cards", shown)
+
+    # ------------------------------------------------------------------------- on the board
+
+    def _show_switches(self) -> None:
+        plugged = {at: self.folder.reader(at).is_symlink() for at in self.readers}
+        self.board.put("wire", self.proxy.wire.value)
+        self.board.put("walk", self.people.walking)
+        self.board.put("plugged", plugged)
+
+    def _show_processes(self) -> None:
+        self.board.put(
+            "processes",
+            [
+                {
+                    "name": held.child.name,
+                    "life": held.life.value,
+                    "pid": held.process.pid,
+                    "restarts": held.restarts,
+                    "end": None if held.exit_code is None else end_in_words(held.exit_code),
+                }
+                for held in self._supervisor.all()
+            ],
+        )
+
+    def _note_death(self, name: str, code: int, wait_s: float) -> None:
+        words = f"{end_in_words(code)}; started again in {wait_s:.1f} s"
+        self.board.add_news(name, "error", words)
+        self._say(f"{name} {words}")
+        for line in self._supervisor.last_lines(name, 3):
+            self._say(f"  {line}")
+
+
+def _claim(place: StationPlace) -> str:
+    """The bench's own claim code: its city is on this machine and takes no other devices."""
+    return f"bench-{place.device_id}"

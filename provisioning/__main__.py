@@ -1,0 +1,5 @@
+"""`python -m provisioning`: the same as `moskvenok`, where the package is not installed."""
+
+from provisioning.cli import main
+
+main()

@@ -1,0 +1,300 @@
+"""Lists down: signatures checked, the intake asked, pictures changed. No rule of its own.
+
+What arrives is bytes from a broker that nobody trusts: it is opened by the `Verifier` first, and
+only then decoded and shown to the intake. What is refused is counted and told to the city at a
+bounded rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from edge import logs
+from edge.messages import (
+    Delta,
+    Head,
+    Manifest,
+    Pull,
+    PushChunk,
+    PushDelta,
+    PushKeys,
+    PushManifest,
+    Signed,
+    SignedWhat,
+    VersionMark,
+    decode_json,
+    decode_pack,
+    decode_push,
+    decode_signed_lines,
+    from_b64u,
+)
+from edge.model import ClockQuality, CorruptData, DeviceFault, Moment
+from edge.offline_cache import marks
+from edge.offline_cache.apply import (
+    Pictures,
+    SnapshotBuilder,
+    held_scope_keys,
+    store_scope_keys,
+)
+from edge.offline_cache.store import Writer
+from edge.trust import PURPOSE_IDENTIFIER, PURPOSE_SEAL, KeyStore, Verifier, open_scope_key
+from sync.answers import (
+    ApplyDelta,
+    Current,
+    DropSnapshot,
+    FinishSnapshot,
+    IntakeAnswer,
+    Refuse,
+    SendPull,
+    StartSnapshot,
+    StoreChunk,
+)
+from sync.intake import Intake
+
+SendPullTo = Callable[[Pull], None]  # Raises DeviceFault when it cannot be taken on.
+
+
+class Downlink:
+    """All lists of this device."""
+
+    def __init__(
+        self,
+        *,
+        device: str,
+        scopes: tuple[str, ...],
+        writer: Writer,
+        pictures: Pictures,
+        keys: KeyStore,
+        verifier: Verifier,
+        spread: float,
+        changed: Callable[[], None],
+        refused: Callable[[str, str, str], None],
+    ) -> None:
+        self.counters: dict[str, int] = {}
+        self.verifier = verifier
+        self._scopes = scopes
+        self._key_scopes = tuple(s for s in scopes if s.endswith("/people"))
+        self._writer = writer
+        self._pictures = pictures
+        self._keys = keys
+        self._changed = changed
+        self._refused = refused
+        self._builders: dict[str, SnapshotBuilder] = {}
+        self._waiting: list[Pull] = []
+        self._intake = Intake(
+            device=device, scopes=scopes, key_scopes=self._key_scopes, spread=spread
+        )
+        self._log = logs.get("downlink")
+
+    def start(self, moment: Moment) -> None:
+        """Tell the intake what is held; a picture that cannot be read counts as none."""
+        for scope in self._scopes:
+            self._tell_held(scope, moment)
+        self._tell_keys(moment)
+
+    def held(self) -> dict[str, VersionMark]:
+        """Scope -> version in force, for hello and health."""
+        versions = {}
+        for scope in self._scopes:
+            version = self._held(scope)
+            if version is not None:
+                versions[scope] = version
+        return versions
+
+    def key_versions(self) -> dict[str, int]:
+        """Scope -> newest identifier key held."""
+        newest: dict[str, int] = {}
+        for key in held_scope_keys(self._writer.db):
+            if key.purpose == PURPOSE_IDENTIFIER:
+                newest[key.scope] = max(newest.get(key.scope, 0), key.version)
+        return newest
+
+    # --------------------------------------------------------------------- link and time
+
+    def connected(self, wanted: dict[str, VersionMark], moment: Moment) -> None:
+        self._carry_out(self._intake.connected(wanted, now_ms=moment.mono_ms), moment)
+
+    def disconnected(self) -> None:
+        self._intake.disconnected()
+        self._waiting.clear()
+
+    def step(self, send: SendPullTo | None, moment: Moment) -> None:
+        """Time went by; and what the intake wants pulled is pulled, when there is a link."""
+        self._carry_out(self._intake.step(now_ms=moment.mono_ms), moment)
+        while self._waiting and send is not None:
+            send(self._waiting[0])
+            self._waiting.pop(0)
+
+    # ----------------------------------------------------------------------- what came
+
+    def take_head(self, data: bytes, moment: Moment) -> None:
+        payload = self.verifier.open(SignedWhat.HEAD, decode_signed_lines(data))
+        head = decode_json(Head, payload)
+        marks.raise_floor(self._writer, head.issued_utc_ms)
+        known = moment.clock_trusted or moment.quality is ClockQuality.FLOOR
+        answers = self._intake.head(
+            head, now_ms=moment.mono_ms, utc_ms=moment.wall_ms if known else None
+        )
+        self._carry_out(answers, moment)
+
+    def take_delta(self, data: bytes, moment: Moment) -> None:
+        self._take_signed_delta(decode_pack(Signed, data), moment)
+
+    def take_push(self, data: bytes, moment: Moment) -> None:
+        push = decode_push(data)
+        match push:
+            case PushDelta(signed=signed):
+                self._take_signed_delta(signed, moment)
+            case PushManifest(signed=signed):
+                payload = self.verifier.open(SignedWhat.MANIFEST, signed)
+                manifest = decode_pack(Manifest, payload)
+                answers = self._intake.manifest(manifest, now_ms=moment.mono_ms)
+                self._carry_out(answers, moment)
+            case PushChunk():
+                answers = self._intake.chunk(
+                    scope=push.scope,
+                    snapshot_id=push.snapshot_id,
+                    index=push.index,
+                    data=push.data,
+                    now_ms=moment.mono_ms,
+                )
+                self._carry_out(answers, moment)
+            case PushKeys(keys=keys):
+                for key in keys:
+                    if key.scope not in self._scopes:
+                        raise CorruptData(f"keys: of scope {key.scope!r:.60}, not ours")
+                    open_scope_key(self._keys, key)  # Only what opens is kept.
+                store_scope_keys(self._writer, keys)
+                self._count("keys_taken")
+                self._changed()
+                self._tell_keys(moment)
+
+    # ------------------------------------------------------------------------- helpers
+
+    def _take_signed_delta(self, signed: Signed, moment: Moment) -> None:
+        delta = decode_pack(Delta, self.verifier.open(SignedWhat.DELTA, signed))
+        self._carry_out(self._intake.delta(delta, now_ms=moment.mono_ms), moment)
+
+    def _carry_out(self, answers: Iterable[IntakeAnswer], moment: Moment) -> None:
+        for answer in answers:
+            match answer:
+                case SendPull(pull=pull):
+                    self._waiting.append(pull)
+                case ApplyDelta(delta=delta):
+                    self._apply(delta, moment)
+                case StartSnapshot(manifest=manifest):
+                    self._start(manifest)
+                case StoreChunk():
+                    self._store(answer, moment)
+                case FinishSnapshot(manifest=manifest, later=later):
+                    self._finish(manifest, later, moment)
+                case DropSnapshot(scope=scope):
+                    self._drop(scope)
+                case Current(scope=scope, head=head):
+                    self._current(scope, head, moment)
+                case Refuse(what=what, scope=scope, reason=reason):
+                    self._refused(what, scope, reason)
+
+    def _apply(self, delta: Delta, moment: Moment) -> None:
+        try:
+            self._pictures.apply_delta(delta, moment)
+        except CorruptData as problem:
+            self._log.warning("a delta does not fit; asking for all", reason=str(problem))
+            self._refused("delta", delta.scope, "mismatch")
+            answers = self._intake.mismatch(scope=delta.scope, now_ms=moment.mono_ms)
+            self._carry_out(answers, moment)
+            return
+        self._count("deltas_applied")
+        self._changed()
+        self._tell_held(delta.scope, moment)
+
+    def _start(self, manifest: Manifest) -> None:
+        self._drop(manifest.scope)
+        generation = self._pictures.next_generation(manifest.scope)
+        self._builders[manifest.scope] = SnapshotBuilder(
+            self._pictures.folder, manifest, generation
+        )
+        self._log.info(
+            "list coming", scope=manifest.scope, rows=manifest.rows, number=manifest.version.number
+        )
+
+    def _store(self, chunk: StoreChunk, moment: Moment) -> None:
+        builder = self._builders.get(chunk.scope)
+        if builder is None:
+            return
+        try:
+            builder.add_chunk(chunk.index, chunk.data)
+        except CorruptData as problem:
+            self._fail(builder.manifest, problem, moment)
+
+    def _finish(self, manifest: Manifest, later: tuple[Delta, ...], moment: Moment) -> None:
+        builder = self._builders.pop(manifest.scope, None)
+        if builder is None:
+            return
+        try:
+            builder.finish(later)
+            self._pictures.put_in_force(
+                builder.path,
+                manifest.scope,
+                builder.generation,
+                manifest.issued_utc_ms,
+                moment,
+            )
+        except CorruptData as problem:
+            self._builders[manifest.scope] = builder
+            self._fail(manifest, problem, moment)
+            return
+        self._count("snapshots_in_force")
+        self._log.info("list in force", scope=manifest.scope, number=manifest.version.number)
+        self._changed()
+        self._tell_held(manifest.scope, moment)
+
+    def _fail(self, manifest: Manifest, problem: CorruptData, moment: Moment) -> None:
+        self._drop(manifest.scope)
+        self._log.warning("a list was refused", scope=manifest.scope, reason=str(problem))
+        self._refused("snapshot", manifest.scope, "mismatch")
+        answers = self._intake.snapshot_failed(
+            scope=manifest.scope, snapshot_id=manifest.snapshot_id, now_ms=moment.mono_ms
+        )
+        self._carry_out(answers, moment)
+
+    def _drop(self, scope: str) -> None:
+        builder = self._builders.pop(scope, None)
+        if builder is not None:
+            builder.discard()
+
+    def _current(self, scope: str, head: Head, moment: Moment) -> None:
+        digest = self._pictures.set_digest(scope)
+        if digest is not None and digest != from_b64u(head.set_digest):
+            self._count("set_digest_mismatch")
+            self._refused("head", scope, "set_digest")
+            answers = self._intake.mismatch(scope=scope, now_ms=moment.mono_ms)
+            self._carry_out(answers, moment)
+            return
+        self._pictures.freshen(head, moment)
+
+    def _held(self, scope: str) -> VersionMark | None:
+        try:
+            return self._pictures.held(scope)
+        except (CorruptData, DeviceFault) as problem:
+            self._count("picture_unreadable")
+            self._log.error("a list cannot be read", scope=scope, reason=str(problem))
+            return None
+
+    def _tell_held(self, scope: str, moment: Moment) -> None:
+        answers = self._intake.held(scope=scope, version=self._held(scope), now_ms=moment.mono_ms)
+        self._carry_out(answers, moment)
+
+    def _tell_keys(self, moment: Moment) -> None:
+        for scope in self._key_scopes:
+            held = [key for key in held_scope_keys(self._writer.db) if key.scope == scope]
+            answers = self._intake.keys_held(
+                scope=scope,
+                identifier={k.version for k in held if k.purpose == PURPOSE_IDENTIFIER},
+                seal={k.version for k in held if k.purpose == PURPOSE_SEAL},
+                now_ms=moment.mono_ms,
+            )
+            self._carry_out(answers, moment)
+
+    def _count(self, name: str) -> None:
+        self.counters[name] = self.counters.get(name, 0) + 1

@@ -1,0 +1,452 @@
+"""The one import of paho: one connection to one broker, on a short lead.
+
+Every connection is a new paho client in a new thread that owns it and its socket: no state of an
+earlier connection can be resent, and no lock is shared with a callback. Calls from outside are
+commands, done by that thread in order.
+
+The lead, point by point (each was seen to matter): own window by the broker's Receive Maximum,
+never a publish while not connected, `drop_out_messages` at the end, no reconnecting by paho,
+manual acknowledgement after our commit, TCP_NODELAY and TCP_USER_TIMEOUT, callbacks that only
+note, packets of bounded size, MQTT 5 first and then 3.1.1. When the events are not fetched the
+socket is not read, and TCP makes the broker wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge.messages import MESSAGE_BYTES_MAX
+from sync.bell import Bell
+from sync.bridge_events import (
+    BridgeEvent,
+    Connected,
+    Disconnected,
+    Loss,
+    Message,
+    Oversized,
+    Published,
+    SubscriptionsReady,
+    Token,
+)
+from sync.session import TCP_MS_MAX, USER_TIMEOUT_MS, Endpoint, Session
+
+IN_FLIGHT_MAX: Final = 64  # Measured: above 100 paho gets slower, each PUBACK walks its table.
+TOPICS_PER_SUBSCRIBE: Final = 8  # The strictest cloud broker's limit.
+PACKET_BYTES_CUT: Final = 1024 * 1024  # Our choice: 3.1.1 has no limit to agree on; here it ends.
+LINGER_MS_MAX: Final = 2_000  # Our choice: what an ordered end may wait for last answers.
+TURN_MS_MAX: Final = 1_000  # Keepalive is counted in seconds.
+STUCK_MS: Final = 30_000  # Our choice: a turn of the thread takes milliseconds.
+
+assert MESSAGE_BYTES_MAX < PACKET_BYTES_CUT
+assert TURN_MS_MAX < STUCK_MS
+
+# Reason codes of MQTT 5.0 (2.4); paho gives those of 3.1.1 in the same words.
+_DENIALS: Final = {0x85, 0x86, 0x87, 0x8A, 0x8C, 0x9C, 0x9D}  # Who we are is not wanted here.
+_UNSUPPORTED_VERSION: Final = 0x84
+_SESSION_TAKEN_OVER: Final = 0x8E
+_NO_MATCHING_SUBSCRIBERS: Final = 0x10
+_DATE_CODES: Final = {9, 10}  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED.
+
+
+def monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+class _LastWords(logging.Handler):
+    """paho tells why a socket failed in its log alone."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text = record.getMessage()
+
+
+class _Ended(Exception):
+    """The link is over; why is in it."""
+
+    def __init__(self, loss: Loss, detail: str) -> None:
+        super().__init__(detail)
+        self.loss = loss
+
+
+class Link:
+    """One connection: its thread, its client, its window. `submit` and `problem` are for the
+    bridge's thread; everything else runs in the link's own."""
+
+    def __init__(
+        self,
+        *,
+        number: int,
+        session: Session,
+        endpoint: Endpoint,
+        will: tuple[str, bytes],
+        old_protocol: bool,
+        post: Callable[[int, BridgeEvent], None],
+        crowded: Callable[[], bool],
+    ) -> None:
+        self.number = number
+        self.endpoint = endpoint
+        self.connected = False
+        self.given_up = False  # Set by the bridge: whatever it still reaches, it is not wanted.
+        self.submitted = 0  # Publishes; counted by the bridge's thread alone.
+        self.settled = 0  # Those answered; counted by the link's thread alone.
+        self.old_protocol: bool | None = None  # Learnt: 3.1.1 alone (True), not so (False).
+        self.bell = Bell()
+        self.thread = threading.Thread(target=self._run, name=f"mqtt-{number}", daemon=True)
+        self._session = session
+        self._will = will
+        self._assume_old = old_protocol
+        self._post_to = post
+        self._crowded = crowded
+        self._commands: deque[Callable[[], None]] = deque()
+        self._client: Client | None = None
+        self._words = _LastWords()
+        self._connack: tuple[ReasonCode, Properties | None] | None = None
+        self._ended: _Ended | None = None
+        self._receive_max = IN_FLIGHT_MAX
+        self._unanswered: dict[int, int] = {}  # paho's mid -> our number.
+        self._held_back: deque[tuple[int, str, bytes, bool]] = deque()
+        self._subscribing: dict[int, tuple[str, ...]] = {}
+        self._refused_topics: list[str] = []
+        self._finish_by_ms: int | None = None
+        self._keepalive_s = session.keepalive_s
+        self._started_ms = self._beat_ms = self._heard_ms = monotonic_ms()
+        self._resting = False
+
+    # ------------------------------------------------------------------ for the bridge's thread
+
+    def submit(self, command: Callable[[], None]) -> None:
+        """Have the link's thread do this, in order."""
+        self._commands.append(command)
+        self.bell.ring()
+
+    def problem(self, now_ms: int) -> str:
+        """Why this link cannot be believed any more, or ""."""
+        if not self.connected:
+            if now_ms - self._started_ms >= self._session.connect_ms_max:
+                return f"no connection after {self._session.connect_ms_max} ms"
+        elif now_ms - self._beat_ms >= STUCK_MS:
+            return f"its thread made no turn for {STUCK_MS} ms"
+        elif not self._resting and now_ms - self._heard_ms >= 2_000 * self._keepalive_s:
+            return f"nothing heard for {2 * self._keepalive_s} s"
+        if not self.thread.is_alive() and self.thread.ident is not None:
+            return "its thread ended without a word"
+        return ""
+
+    # ------------------------------------------------------------------ commands, submitted
+
+    def subscribe(self, topics: tuple[str, ...]) -> None:
+        assert self._client is not None
+        for start in range(0, len(topics), TOPICS_PER_SUBSCRIBE):
+            group = topics[start : start + TOPICS_PER_SUBSCRIBE]
+            _, mid = self._client.subscribe([(topic, 1) for topic in group])
+            if mid is not None:  # None: the connection is gone, and Disconnected says so.
+                self._subscribing[mid] = group
+
+    def publish(self, number: int, topic: str, payload: bytes, qos: int, retained: bool) -> None:
+        assert self._client is not None
+        if qos == 0:
+            self.settled += 1
+            self._client.publish(topic, payload, qos=0, retain=retained)
+        else:
+            self._held_back.append((number, topic, payload, retained))
+            self._send_held_back()
+
+    def acknowledge(self, mid: int) -> None:
+        assert self._client is not None
+        self._client.ack(mid, 1)
+
+    def finish(self) -> None:
+        """End in order, as soon as what was published is answered or a moment has passed."""
+        self._finish_by_ms = monotonic_ms() + LINGER_MS_MAX
+
+    # ------------------------------------------------------------------ the thread
+
+    def _run(self) -> None:
+        try:
+            ended = self._live()
+        except _Ended as error:
+            ended = self._ended = error
+        except Exception as error:
+            ended = _Ended(Loss.LOST, f"unexpected {type(error).__name__}: {error}")
+        was_connected, self.connected = self.connected, False
+        self._let_go()
+        if self._assume_old and not was_connected:
+            self.old_protocol = False  # Learnt wrongly once, or the broker is another now.
+        detail = f"{self.endpoint}: {ended}"
+        self._post(Disconnected(loss=ended.loss, detail=detail, was_connected=was_connected))
+        self.bell.close()
+
+    def _live(self) -> _Ended:
+        if self._assume_old or not self._open(MQTTProtocolVersion.MQTTv5):
+            # A broker of 3.1.1 alone refuses version 5, hangs up, or says nothing at all.
+            self._let_go()
+            self._open(MQTTProtocolVersion.MQTTv311)
+            self.old_protocol = True
+        while True:
+            self._turn(TURN_MS_MAX)
+            answered = not self._unanswered and not self._held_back and not self._commands
+            if self._finish_by_ms is not None and (
+                answered or monotonic_ms() >= self._finish_by_ms
+            ):
+                self._end(Loss.ASKED, "ended by this device")
+            ended = self._over()
+            if ended is not None:
+                return ended
+
+    def _open(self, protocol: MQTTProtocolVersion) -> bool:
+        """A session, or False when another version of the protocol may do better."""
+        self._ended = self._connack = None
+        self._words.text = ""
+        self._check_wanted()
+        client = self._client = self._new_client(protocol)
+        new = protocol is MQTTProtocolVersion.MQTTv5
+        try:
+            if new:
+                client.connect(
+                    *(self.endpoint.host, self.endpoint.port, self._session.keepalive_s),
+                    clean_start=True,
+                    properties=self._connect_properties(),
+                )
+            else:
+                client.connect(self.endpoint.host, self.endpoint.port, self._session.keepalive_s)
+        except (OSError, ValueError) as error:
+            raise _connect_problem(error) from error
+        until_ms = monotonic_ms() + self._session.connack_ms_max
+        while self._answer() is None and self._over() is None and monotonic_ms() < until_ms:
+            self._turn(until_ms - monotonic_ms())
+            if self._finish_by_ms is not None:
+                self._end(Loss.ASKED, "ended by this device before it began")
+        answer = self._answer()
+        if answer is None:
+            ended = self._over() or _Ended(Loss.SILENT, "the broker does not answer CONNECT")
+            if new and ended.loss in (Loss.SILENT, Loss.LOST):
+                return False
+            raise ended
+        code, properties = answer
+        if code.is_failure:
+            if new and code.value == _UNSUPPORTED_VERSION:
+                return False
+            loss = Loss.DENIED if code.value in _DENIALS else Loss.ENDED
+            raise _Ended(loss, f"refused: {code}")
+        self._begin(properties, "5" if new else "3.1.1")
+        return True
+
+    def _answer(self) -> tuple[ReasonCode, Properties | None] | None:
+        return self._connack
+
+    def _over(self) -> _Ended | None:
+        return self._ended
+
+    def _new_client(self, protocol: MQTTProtocolVersion) -> Client:
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._session.client_id,
+            protocol=protocol,
+            clean_session=None if protocol is MQTTProtocolVersion.MQTTv5 else True,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        client.max_inflight_messages = 0  # No window of its own: ours follows the broker's.
+        client.connect_timeout = TCP_MS_MAX / 1000
+        logger = logging.Logger("paho", logging.ERROR)
+        logger.addHandler(self._words)
+        client.enable_logger(logger)
+        if self.endpoint.tls:
+            assert self._session.tls is not None
+            client.tls_set_context(self._session.tls)
+        topic, payload = self._will
+        client.will_set(topic, payload, qos=1, retain=True)
+        client.on_socket_open = self._on_socket_open
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        return client
+
+    def _connect_properties(self) -> Properties:
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.ReceiveMaximum = self._session.receive_max
+        properties.MaximumPacketSize = self._session.packet_bytes_max
+        return properties
+
+    def _begin(self, properties: Properties | None, protocol: str) -> None:
+        receive_max = getattr(properties, "ReceiveMaximum", 65_535)  # MQTT 5.0, 3.2.2.3.3.
+        self._receive_max = min(IN_FLIGHT_MAX, receive_max)
+        self._keepalive_s = getattr(properties, "ServerKeepAlive", self._session.keepalive_s)
+        self.connected = True
+        self._post(
+            Connected(
+                endpoint=self.endpoint,
+                protocol=protocol,
+                receive_max=receive_max,
+                packet_bytes_max=getattr(properties, "MaximumPacketSize", None),
+                keepalive_s=self._keepalive_s,
+            )
+        )
+
+    def _turn(self, timeout_ms: int) -> None:
+        """Commands, then whatever the socket has or takes, then paho's own clockwork."""
+        self._beat_ms = monotonic_ms()
+        self._check_wanted()
+        while self._commands and self._ended is None:
+            self._commands.popleft()()
+        client = self._client
+        assert client is not None
+        sock: Any = client.socket()
+        if sock is None:
+            self._end(Loss.LOST, self._words.text or "the connection closed")
+            return
+        # Events nobody fetched: let the broker wait instead of filling our memory.
+        self._resting = self._crowded()
+        pending = not self._resting and hasattr(sock, "pending") and sock.pending() > 0
+        poller = select.poll()
+        poller.register(self.bell.fileno(), select.POLLIN)
+        wanted = 0 if self._resting else select.POLLIN
+        poller.register(sock, wanted | (select.POLLOUT if client.want_write() else 0))
+        ready = dict(poller.poll(0 if pending else min(TURN_MS_MAX, max(0, timeout_ms))))
+        self.bell.hear()
+        state = ready.get(sock.fileno(), 0)
+        if self._resting and state & (select.POLLHUP | select.POLLERR):
+            self._end(Loss.LOST, "the connection closed")
+        elif pending or state & ~select.POLLOUT:
+            self._heard_ms = monotonic_ms()
+            client.loop_read()
+            self._check_packet_size(client)
+        if state & select.POLLOUT:
+            client.loop_write()
+        client.loop_misc()
+        self._send_held_back()
+
+    def _check_wanted(self) -> None:
+        if self.given_up:
+            raise _Ended(Loss.LOST, "given up")
+
+    def _check_packet_size(self, client: Client) -> None:
+        # Not public in paho, and there is no other way to see a packet before it is in memory.
+        if client._in_packet["remaining_length"] > PACKET_BYTES_CUT:
+            self._end(Loss.OVERSIZE, f"a packet above {PACKET_BYTES_CUT} bytes")
+
+    def _send_held_back(self) -> None:
+        client = self._client
+        while self._held_back and len(self._unanswered) < self._receive_max and self.connected:
+            assert client is not None
+            number, topic, payload, retained = self._held_back.popleft()
+            info = client.publish(topic, payload, qos=1, retain=retained)
+            if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                return  # The connection is gone; Disconnected speaks for all unanswered.
+            self._unanswered[info.mid] = number
+
+    def _end(self, loss: Loss, detail: str) -> None:
+        """The first reason stands."""
+        if self._ended is None:
+            self._ended = _Ended(loss, detail)
+
+    def _let_go(self) -> None:
+        """Take leave of the client: DISCONNECT if that still goes, and nothing kept in it."""
+        client, self._client = self._client, None
+        if client is None:
+            return
+        client.on_disconnect = None
+        sock: Any = client.socket()
+        if sock is not None and self._ended is not None and self._ended.loss is Loss.ASKED:
+            client.disconnect()
+            sock = client.socket()
+        client.drop_out_messages()
+        if sock is not None:
+            sock.close()
+
+    def _post(self, event: BridgeEvent) -> None:
+        self._post_to(self.number, event)
+
+    # ------------------------------------------------------------------ callbacks: they only note
+
+    def _on_socket_open(self, _c: Client, _u: Any, sock: Any) -> None:
+        # Before CONNECT: a look-up that came back late must not throw out its own successor.
+        self._check_wanted()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        user_timeout = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it.
+        if user_timeout is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, user_timeout, USER_TIMEOUT_MS)
+
+    def _on_connect(
+        self, _c: Client, _u: Any, _f: ConnectFlags, code: ReasonCode, properties: Properties | None
+    ) -> None:
+        self._connack = (code, properties)
+
+    def _on_disconnect(
+        self, _c: Client, _u: Any, flags: DisconnectFlags, code: ReasonCode, _p: Properties | None
+    ) -> None:
+        if flags.is_disconnect_packet_from_server:
+            taken = code.value == _SESSION_TAKEN_OVER
+            denied = code.value in _DENIALS
+            loss = Loss.TAKEN_OVER if taken else Loss.DENIED if denied else Loss.ENDED
+            self._end(loss, f"the broker ended it: {code}")
+        else:
+            denied = "ALERT" in self._words.text  # TLS 1.3 tells only after the handshake.
+            detail = self._words.text or str(code)
+            self._end(Loss.DENIED if denied else Loss.LOST, detail)
+
+    def _on_message(self, _c: Client, _u: Any, message: MQTTMessage) -> None:
+        mid = message.mid if message.qos == 1 else 0
+        if len(message.payload) > MESSAGE_BYTES_MAX:
+            if mid:
+                self._commands.append(lambda: self.acknowledge(mid))
+            self._post(Oversized(topic=message.topic[:256], size_bytes=len(message.payload)))
+            return
+        self._post(
+            Message(
+                topic=message.topic,
+                payload=bytes(message.payload),
+                retained=message.retain,
+                token=Token(self.number, mid),
+            )
+        )
+
+    def _on_publish(
+        self, _c: Client, _u: Any, mid: int, code: ReasonCode, _p: Properties | None
+    ) -> None:
+        number = self._unanswered.pop(mid, None)
+        if number is not None:
+            self.settled += 1
+            failure = str(code) if code.is_failure else ""
+            heard = code.value != _NO_MATCHING_SUBSCRIBERS
+            self._post(Published(number=number, failure=failure, heard=heard))
+
+    def _on_subscribe(
+        self, _c: Client, _u: Any, mid: int, codes: list[ReasonCode], _p: Properties | None
+    ) -> None:
+        group = self._subscribing.pop(mid, ())
+        self._refused_topics += [
+            topic for topic, code in zip(group, codes, strict=False) if code.is_failure
+        ]
+        if group and not self._subscribing:
+            refused, self._refused_topics = tuple(self._refused_topics), []
+            self._post(SubscriptionsReady(refused=refused))
+
+
+def _connect_problem(error: Exception) -> _Ended:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        loss = Loss.DATES if error.verify_code in _DATE_CODES else Loss.UNTRUSTED
+        return _Ended(loss, f"the broker's certificate: {error.verify_message}")
+    if isinstance(error, ssl.SSLError):
+        denied = "ALERT" in (error.reason or "")
+        return _Ended(Loss.DENIED if denied else Loss.UNREACHABLE, f"TLS: {error.reason or error}")
+    return _Ended(Loss.UNREACHABLE, str(error) or type(error).__name__)

@@ -1,0 +1,168 @@
+"""How a connection to a broker is made: endpoints, TLS, client id, and the numbers of the session.
+
+`bridge.py` connects with these; provisioning tests a site's network with the same, so what the
+technician saw working is what the device does. Nothing here opens a socket.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from edge.model import SetupProblem
+from sync.topics import check_device_id
+
+MQTTS_PORT: Final = 8883  # IANA: secure-mqtt.
+MQTT_PORT: Final = 1883  # IANA: mqtt.
+KEEPALIVE_S: Final = 45  # Our choice: under the 60 s after which the meanest NAT forgets a flow.
+CONNECT_MS_MAX: Final = 20_000  # Our choice: name look-up, TCP, TLS and CONNACK, one endpoint.
+TCP_MS_MAX: Final = 5_000  # Our choice: TCP connect, and again the TLS handshake.
+CONNACK_MS_MAX: Final = 5_000  # Our choice: a broker that knows MQTT 5 answers in one round trip.
+USER_TIMEOUT_MS: Final = 30_000  # Our choice: unacknowledged bytes so old mean a dead line.
+RECEIVE_MAX: Final = 32  # Our choice: pushes and heads we take on before acknowledging one.
+INBOUND_PACKET_BYTES_MAX: Final = 128 * 1024  # Our choice: twice our own limit for a message.
+ENDPOINTS_MAX: Final = 8  # Our choice: two brokers by two routes, doubled.
+NO_CHECK_TIME: Final = 0x200000  # OpenSSL: X509_V_FLAG_NO_CHECK_TIME; not named in Python's ssl.
+
+# Both versions of MQTT are tried within one connect.
+assert 2 * TCP_MS_MAX + 2 * CONNACK_MS_MAX <= CONNECT_MS_MAX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where a broker listens."""
+
+    host: str
+    port: int
+    tls: bool
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """Everything a connection needs beside its endpoint. `tls` is None only on loopback."""
+
+    client_id: str
+    tls: ssl.SSLContext | None
+    keepalive_s: int = KEEPALIVE_S
+    receive_max: int = RECEIVE_MAX
+    packet_bytes_max: int = INBOUND_PACKET_BYTES_MAX
+    connect_ms_max: int = CONNECT_MS_MAX
+    connack_ms_max: int = CONNACK_MS_MAX
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """`mqtts://host[:port]`, or `mqtt://` where the host is this machine; else `SetupProblem`."""
+    try:
+        parts = urlsplit(text.strip())
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise _bad_endpoint(text, str(error)) from error
+    if parts.scheme not in ("mqtts", "mqtt"):
+        raise _bad_endpoint(text, "it does not begin with mqtts://")
+    if not host:
+        raise _bad_endpoint(text, "no host")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise _bad_endpoint(text, "only a host and a port belong into it")
+    if parts.path not in ("", "/"):
+        raise _bad_endpoint(text, "nothing may follow the port")
+    if port == 0:
+        raise _bad_endpoint(text, "port 0")
+    tls = parts.scheme == "mqtts"
+    if not tls and not is_loopback(host):
+        raise _bad_endpoint(text, "without TLS only this machine itself may be spoken to")
+    return Endpoint(host=host, port=port or (MQTTS_PORT if tls else MQTT_PORT), tls=tls)
+
+
+def parse_endpoints(texts: Sequence[str]) -> tuple[Endpoint, ...]:
+    """The list of brokers, the preferred one first; all problems reported together."""
+    if not 1 <= len(texts) <= ENDPOINTS_MAX:
+        raise SetupProblem(f"brokers: {len(texts)} endpoints; give 1 to {ENDPOINTS_MAX}")
+    endpoints, problems = [], []
+    for text in texts:
+        try:
+            endpoints.append(parse_endpoint(text))
+        except SetupProblem as problem:
+            problems.append(str(problem))
+    if problems:
+        raise SetupProblem("\n".join(problems))
+    return tuple(endpoints)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this host is this machine: `localhost` or a loopback address, never a look-up."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class _HandshakeSocket(ssl.SSLSocket):
+    """Closes itself when its handshake fails; paho would leave it to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
+def tls_context(
+    *, ca_file: Path, certificate_file: Path, key_file: Path, check_time: bool = True
+) -> ssl.SSLContext:
+    """Mutual TLS 1.2 or later. `SetupProblem` names the file that cannot be used.
+
+    Without `check_time` only the dates go unchecked, never the issuer or the host: for a device
+    whose clock is at 1970, to fetch signed time and connect again with full checks.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslsocket_class = _HandshakeSocket
+    assert context.check_hostname and context.verify_mode is ssl.CERT_REQUIRED
+    if not check_time:
+        context.verify_flags |= ssl.VerifyFlags(NO_CHECK_TIME)
+    for file, what in (
+        (ca_file, "the city's certificate authority"),
+        (certificate_file, "this device's certificate"),
+        (key_file, "this device's key"),
+    ):
+        try:
+            with file.open("rb") as opened:
+                opened.read(1)
+        except OSError as error:
+            raise SetupProblem(f"{file}: {what} cannot be read: {error.strerror}") from error
+    try:
+        context.load_verify_locations(cafile=str(ca_file))
+    except (ssl.SSLError, ValueError) as error:
+        raise SetupProblem(f"{ca_file}: no certificate of an authority in it: {error}") from error
+    try:
+        # An encrypted key would ask at the terminal; a device has nobody there.
+        context.load_cert_chain(str(certificate_file), str(key_file), password=lambda: b"")
+    except (ssl.SSLError, ValueError) as error:
+        raise SetupProblem(
+            f"{certificate_file} and {key_file}: not a certificate and its unencrypted key:"
+            f' {error}; run "moskvenok enroll" again'
+        ) from error
+    return context
+
+
+def session_for(device: str, tls: ssl.SSLContext | None) -> Session:
+    """The session of a device: its id is its client id, as it is its certificate's common name."""
+    return Session(client_id=check_device_id(device), tls=tls)
+
+
+def _bad_endpoint(text: str, why: str) -> SetupProblem:
+    return SetupProblem(
+        f"broker {text[:120]!r}: {why}; write mqtts://host:port in city.endpoints of device.toml"
+    )

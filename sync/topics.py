@@ -1,0 +1,245 @@
+"""Topic names: built, parsed, and who may publish what. Pure.
+
+One table (`_FORMS`) says it all: building, parsing, subscribing and the broker's access list come
+from it, so they cannot disagree. Ids come from a certificate or a configuration and are checked
+once at the door (`check_device_id`, `check_site_id`); a topic that came over the wire is parsed,
+and what is none of ours is `None`, never an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum, unique
+from typing import Final
+
+from edge.messages import Stream
+from edge.model import SetupProblem, Station
+
+PREFIX: Final = "mk/v1/"
+ID_CHARS_MAX: Final = 64  # Certificate subjects: ub-common-name of RFC 5280, appendix A.1.
+TOPIC_CHARS_MAX: Final = 192  # Our choice: prefix, two ids and the longest form, with room.
+
+# No dots: NATS turns a topic's slashes into dots and refuses both together. No slashes, plus or
+# hash either: an id with one would write into another's topics.
+_ID_ALPHABET: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+CITY_SCOPE: Final = "city/museum"  # The one list that covers more than one site.
+
+
+@unique
+class ScopeKind(StrEnum):
+    """What a list of a site is about."""
+
+    PEOPLE = "people"
+    MONEY = "money"
+    MENU = "menu"
+    SETTINGS = "settings"
+
+
+@unique
+class TopicKind(StrEnum):
+    STATUS = "status"
+    HELLO = "hello"
+    WELCOME = "welcome"
+    UP = "up"
+    ACK = "ack"
+    HEAD = "head"
+    DELTA = "delta"
+    PULL = "pull"
+    PUSH = "push"
+    ORDER = "order"
+    HEALTH = "health"
+
+
+@unique
+class Side(StrEnum):
+    DEVICE = "device"
+    CITY = "city"
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    publisher: Side
+    of_scope: bool  # `s/{scope}/...`, else `d/{device}/...`.
+    qos: int
+    retained: bool
+
+
+_FORMS: Final[dict[TopicKind, _Form]] = {
+    TopicKind.STATUS: _Form(Side.DEVICE, of_scope=False, qos=1, retained=True),
+    TopicKind.HELLO: _Form(Side.DEVICE, of_scope=False, qos=1, retained=False),
+    TopicKind.WELCOME: _Form(Side.CITY, of_scope=False, qos=1, retained=False),
+    TopicKind.UP: _Form(Side.DEVICE, of_scope=False, qos=1, retained=False),
+    TopicKind.ACK: _Form(Side.CITY, of_scope=False, qos=1, retained=False),
+    TopicKind.HEAD: _Form(Side.CITY, of_scope=True, qos=1, retained=True),
+    TopicKind.DELTA: _Form(Side.CITY, of_scope=True, qos=1, retained=False),
+    TopicKind.PULL: _Form(Side.DEVICE, of_scope=False, qos=1, retained=False),
+    TopicKind.PUSH: _Form(Side.CITY, of_scope=False, qos=1, retained=False),
+    TopicKind.ORDER: _Form(Side.CITY, of_scope=False, qos=1, retained=False),
+    TopicKind.HEALTH: _Form(Side.DEVICE, of_scope=False, qos=0, retained=False),
+}
+assert set(_FORMS) == set(TopicKind)
+
+# Which lists a station needs. Order is urgency: people first, for the hot list travels in it.
+_SCOPES: Final[dict[Station, tuple[ScopeKind, ...]]] = {
+    Station.ENTRANCE: (ScopeKind.PEOPLE, ScopeKind.SETTINGS),
+    Station.PRESCHOOL: (ScopeKind.PEOPLE, ScopeKind.SETTINGS),
+    Station.TILL: (ScopeKind.PEOPLE, ScopeKind.MONEY, ScopeKind.MENU, ScopeKind.SETTINGS),
+    Station.ADMISSION: (ScopeKind.SETTINGS,),
+}
+assert set(_SCOPES) == set(Station)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """A topic name taken apart. `device` or `scope` is set, never both."""
+
+    kind: TopicKind
+    device: str = ""
+    scope: str = ""
+    stream: Stream | None = None  # Of `up` alone.
+
+    @property
+    def qos(self) -> int:
+        return _FORMS[self.kind].qos
+
+    @property
+    def retained(self) -> bool:
+        return _FORMS[self.kind].retained
+
+    def name(self) -> str:
+        """The name on the wire."""
+        form = _FORMS[self.kind]
+        assert (self.stream is not None) == (self.kind is TopicKind.UP)
+        if form.of_scope:
+            assert is_scope(self.scope) and not self.device
+            return f"{PREFIX}s/{self.scope}/{self.kind}"
+        assert is_id(self.device) and not self.scope
+        tail = f"/{self.stream}" if self.stream is not None else ""
+        return f"{PREFIX}d/{self.device}/{self.kind}{tail}"
+
+
+def is_id(text: str) -> bool:
+    """Whether this can be a device's or a site's id."""
+    return 0 < len(text) <= ID_CHARS_MAX and _ID_ALPHABET.issuperset(text)
+
+
+def is_scope(text: str) -> bool:
+    """Whether this names a list: `{site}/people` and its sisters, or `city/museum`."""
+    if text == CITY_SCOPE:
+        return True
+    site, mark, kind = text.partition("/")
+    return bool(mark) and is_id(site) and kind in {k.value for k in ScopeKind}
+
+
+def check_device_id(text: str) -> str:
+    """The id itself, or `SetupProblem`: it stands in the certificate and in every topic."""
+    if not is_id(text):
+        raise SetupProblem(_id_problem("device", text))
+    return text
+
+
+def check_site_id(text: str) -> str:
+    """The id itself, or `SetupProblem`."""
+    if not is_id(text):
+        raise SetupProblem(_id_problem("site", text))
+    return text
+
+
+def scopes_of(site: str, station: Station) -> tuple[str, ...]:
+    """The lists a station holds, the most urgent first."""
+    assert is_id(site)
+    own = tuple(f"{site}/{kind}" for kind in _SCOPES[station])
+    return (CITY_SCOPE, *own) if station is Station.ADMISSION else own
+
+
+def up(device: str, stream: Stream) -> str:
+    return Topic(kind=TopicKind.UP, device=device, stream=stream).name()
+
+
+def own(device: str, kind: TopicKind) -> str:
+    """A device's topic of a kind that has no further part."""
+    return Topic(kind=kind, device=device).name()
+
+
+def of_scope(scope: str, kind: TopicKind) -> str:
+    """`head` or `delta` of a list."""
+    return Topic(kind=kind, scope=scope).name()
+
+
+def parse(name: str) -> Topic | None:
+    """The topic behind a name, or None when it is none of this wire's."""
+    if len(name) > TOPIC_CHARS_MAX or not name.startswith(PREFIX):
+        return None
+    match name[len(PREFIX) :].split("/"):
+        case ["d", device, "up", stream] if is_id(device) and stream in _STREAMS:
+            return Topic(kind=TopicKind.UP, device=device, stream=Stream(stream))
+        case ["d", device, kind] if is_id(device) and kind in _OF_DEVICE:
+            return Topic(kind=TopicKind(kind), device=device)
+        case ["s", site, list_kind, kind] if kind in _OF_SCOPE:
+            scope = f"{site}/{list_kind}"
+            return Topic(kind=TopicKind(kind), scope=scope) if is_scope(scope) else None
+    return None
+
+
+def subscriptions(device: str, scopes: Iterable[str]) -> tuple[str, ...]:
+    """All that a device listens to, by full name: no wildcard, so nothing else can arrive."""
+    mine = tuple(
+        own(device, kind)
+        for kind, form in _FORMS.items()
+        if form.publisher is Side.CITY and not form.of_scope
+    )
+    lists = tuple(of_scope(scope, kind) for scope in scopes for kind in _SCOPE_KINDS)
+    return mine + lists
+
+
+def publisher_of(kind: TopicKind) -> Side:
+    return _FORMS[kind].publisher
+
+
+def device_may_publish(device: str, topic: Topic) -> bool:
+    """A device writes its own up topics and nothing else; the broker's access list says so too."""
+    return _FORMS[topic.kind].publisher is Side.DEVICE and topic.device == device
+
+
+def device_may_read(device: str, scopes: Iterable[str], topic: Topic) -> bool:
+    """Its own down topics, and the lists of its scopes."""
+    form = _FORMS[topic.kind]
+    if form.publisher is not Side.CITY:
+        return False
+    return topic.scope in tuple(scopes) if form.of_scope else topic.device == device
+
+
+def device_write_patterns(device: str = "+") -> tuple[str, ...]:
+    """Filters of all that a device may write; `device` may be a broker's own place holder, such
+    as Mosquitto's `%u`."""
+    return tuple(
+        f"{PREFIX}d/{device}/{kind}" + ("/+" if kind is TopicKind.UP else "")
+        for kind, form in _FORMS.items()
+        if form.publisher is Side.DEVICE
+    )
+
+
+def device_read_patterns(device: str = "+") -> tuple[str, ...]:
+    """Filters of a device's own down topics (its scopes' come from its site and station)."""
+    return tuple(
+        f"{PREFIX}d/{device}/{kind}"
+        for kind, form in _FORMS.items()
+        if form.publisher is Side.CITY and not form.of_scope
+    )
+
+
+_STREAMS: Final = frozenset(stream.value for stream in Stream)
+_SCOPE_KINDS: Final = tuple(kind for kind, form in _FORMS.items() if form.of_scope)
+_OF_SCOPE: Final = frozenset(kind.value for kind in _SCOPE_KINDS)
+_OF_DEVICE: Final = frozenset(
+    kind.value for kind, form in _FORMS.items() if not form.of_scope and kind is not TopicKind.UP
+)
+
+
+def _id_problem(what: str, text: str) -> str:
+    return (
+        f"{what} id {text[:80]!r}: only a-z, 0-9 and - are allowed, 1 to {ID_CHARS_MAX} characters;"
+        " correct it in the enrolment"
+    )

@@ -1,0 +1,45 @@
+"""Goal: wrong settings name themselves and what is allowed; a driver nobody asked for is not
+loaded.
+
+Method: one example per setting; a fresh interpreter for what is loaded.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from edge.model import SetupProblem
+from edge.readers.open_reader import open_reader
+from edge.settings import ReaderSettings
+
+SERIAL = ReaderSettings(reader_id="till-1", driver="serial", port="/dev/ttyUSB0", frame="id12")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (replace(SERIAL, driver="usb"), 'driver is "usb"; it can be "serial" or "pcsc"'),
+        (replace(SERIAL, port=""), "port is empty"),
+        (replace(SERIAL, frame="rs232"), 'frame is "rs232"; it can be "id12" or "hex_line"'),
+        (replace(SERIAL, baud=1_200), "baud is 1200; it can be 9600, 19200"),
+    ],
+    ids=["driver", "port", "frame", "baud"],
+)
+def test_a_wrong_setting_is_named_with_what_is_allowed(settings: ReaderSettings, says: str) -> None:
+    with pytest.raises(SetupProblem, match="reader till-1: ") as problem:
+        open_reader(settings, wake=lambda: None)
+    assert says in str(problem.value)
+
+
+def test_no_driver_is_loaded_before_a_setting_asks_for_it() -> None:
+    program = (
+        "import sys, edge.readers.open_reader;"
+        "print([name for name in ('serial', 'smartcard', 'nfc') if name in sys.modules])"
+    )
+    argv = [sys.executable, "-c", program]
+    printed = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    assert printed == "[]\n"
