@@ -41,6 +41,9 @@ def status(agent: Agent, moment: Moment) -> dict[str, Any]:
         "lanes": [
             {
                 "lane": lane.lane_id,
+                "up": not any(
+                    agent.gates[point.access_point_id].out_of_order for point in lane.access_points
+                ),
                 "problems": [] if agent.parts.lines is None else list(agent.parts.lines.problems()),
                 "access_points": [
                     _access_point(agent, point.access_point_id) for point in lane.access_points

@@ -97,6 +97,7 @@ class Miniature:
         await asyncio.gather(*(self._station_up(place) for place in STATIONS))
         for station in self.stations.values():
             self._keep(station.watch(self._see_screens))
+        await asyncio.gather(*(station.seen() for station in self.stations.values()))
         self._keep(self._follow_feed())
         self._keep(self._follow_cards())
 
@@ -128,18 +129,15 @@ class Miniature:
         if place is None:
             raise DeviceFault(f'there is no reader "{at}"; there are in, out and till')
         uid = self._uid(label, place.frame)
-        station = self.stations[place.station]
-        before = station.screen_number
+        station, screen = self.stations[place.station], place.access_point_id or "till"
+        before = station.screen_at(screen)
         try:
             await asyncio.to_thread(self._show_card, at, uid)
         except (TimeoutError, OSError) as error:
             raise DeviceFault(str(error)) from error
         if not wait:
             return {}
-        screens = await station.next_screen(before) or station.screens
-        wanted = place.access_point_id
-        shown = [s for s in screens if s.get("till") or s.get("access_point") == wanted]
-        return {"screen": shown[0] if shown else None}
+        return {"screen": await station.answer_at(screen, before) or station.screen_at(screen)}
 
     def _show_card(self, at: str, uid: bytes) -> None:
         if not self.folder.reader(at).is_symlink():

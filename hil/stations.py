@@ -7,6 +7,7 @@ times a second and puts on the board.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,8 @@ STATUS_S: Final = 1.0
 ASK_S_MAX: Final = 2.0  # Our choice: an agent answers within a step, a stuck one not at all.
 CHANGE_S_MAX: Final = 3.0  # Our choice: how long a tap waits for the screen it makes.
 
+AT_REST: Final = ("idle", "open", None)  # A screen that waits for somebody.
+
 Screens = list[dict[str, Any]]
 
 
@@ -31,7 +34,6 @@ class Station:
         self.name = name
         self.device = device
         self.screens: Screens = []
-        self.screen_number = 0  # Grows with every change, over every life of the agent.
         self._seen: Any = None
         self._dates: dict[str, tuple[dict[str, Any], int]] = {}
         self.menu: list[dict[str, Any]] = []
@@ -77,18 +79,26 @@ class Station:
             self._looked = asyncio.Event()
             await asyncio.sleep(SCREEN_S)
 
-    async def next_screen(self, before: int) -> Screens | None:
-        """The screens once their number is past `before`; None when they do not change."""
-        until_s = time.monotonic() + CHANGE_S_MAX
-        while self.screen_number <= before:
-            left_s = until_s - time.monotonic()
-            if left_s <= 0:
-                return None
-            try:
-                await asyncio.wait_for(self._looked.wait(), left_s)
-            except TimeoutError:
-                return None
-        return self.screens
+    def screen_at(self, place: str) -> dict[str, Any]:
+        """The newest screen of an access point, or of `till`."""
+        return self._dates.get(place, ({}, 0))[0]
+
+    async def answer_at(self, place: str, before: dict[str, Any]) -> dict[str, Any] | None:
+        """The screen there once it is another than `before` and not at rest; None when it is not
+        in time, as when the same card is shown twice."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CHANGE_S_MAX):
+                while True:
+                    screen = self.screen_at(place)
+                    if screen != before and screen.get("state") not in AT_REST:
+                        return screen
+                    await self._looked.wait()
+        return None
+
+    async def seen(self) -> None:
+        """Until it was looked at for the first time."""
+        while not self.screens:
+            await self._looked.wait()
 
     async def _look_at_screen(self) -> None:
         answer = await self.ask("edge", {"request": "screen"})
@@ -98,7 +108,7 @@ class Station:
         if seen == self._seen:
             return
         self._seen = seen
-        self.screens, self.screen_number = answer["screens"], self.screen_number + 1
+        self.screens = answer["screens"]
         self._board.put(f"screens_{self.name}", [self._dated(screen) for screen in self.screens])
 
     def _dated(self, screen: dict[str, Any]) -> dict[str, Any]:

@@ -193,8 +193,8 @@ class Bridge:
         link.bell.ring()
         if link.thread.is_alive():
             self._hanging.append(link.thread)
-        loss = Loss.LOST if link.connected else Loss.UNREACHABLE
+        loss = Loss.LOST if link.was_connected else Loss.UNREACHABLE
         detail = f"{link.endpoint}: {problem}"
         self._post(
-            link.number, Disconnected(loss=loss, detail=detail, was_connected=link.connected)
+            link.number, Disconnected(loss=loss, detail=detail, was_connected=link.was_connected)
         )

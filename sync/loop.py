@@ -428,6 +428,11 @@ class Sync:
             "clock": self.clock.moment().quality,
             "streams": self.uplink.status(),
             "held": {s: [v.list_epoch, v.number] for s, v in self.downlink.held().items()},
+            "refused": {
+                name.removeprefix("refused_"): count
+                for name, count in self.counters.items()
+                if name.startswith("refused_")
+            },
             "counters": self.all_counters(),
         }
 

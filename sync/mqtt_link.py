@@ -103,6 +103,7 @@ class Link:
         self.number = number
         self.endpoint = endpoint
         self.connected = False
+        self.was_connected = False
         self.given_up = False  # Set by the bridge: whatever it still reaches, it is not wanted.
         self.submitted = 0  # Publishes; counted by the bridge's thread alone.
         self.settled = 0  # Those answered; counted by the link's thread alone.
@@ -185,13 +186,14 @@ class Link:
             ended = self._ended = error
         except Exception as error:
             ended = _Ended(Loss.LOST, f"unexpected {type(error).__name__}: {error}")
-        was_connected, self.connected = self.connected, False
-        self._let_go()
-        if self._assume_old and not was_connected:
+        finally:
+            self.connected = False
+            self._let_go()
+            self.bell.close()
+        if self._assume_old and not self.was_connected:
             self.old_protocol = False  # Learnt wrongly once, or the broker is another now.
         detail = f"{self.endpoint}: {ended}"
-        self._post(Disconnected(loss=ended.loss, detail=detail, was_connected=was_connected))
-        self.bell.close()
+        self._post(Disconnected(loss=ended.loss, detail=detail, was_connected=self.was_connected))
 
     def _live(self) -> _Ended:
         if self._assume_old or not self._open(MQTTProtocolVersion.MQTTv5):
@@ -238,6 +240,11 @@ class Link:
             ended = self._over() or _Ended(Loss.SILENT, "the broker does not answer CONNECT")
             if new and ended.loss in (Loss.SILENT, Loss.LOST):
                 return False
+            if self.endpoint.tls and ended.loss is Loss.LOST:
+                # TLS 1.3 refuses a client's certificate after the handshake, and the word of it
+                # is often lost with the connection.
+                detail = f"closed before it answered; is this device's certificate good? {ended}"
+                raise _Ended(Loss.DENIED, detail)
             raise ended
         code, properties = answer
         if code.is_failure:
@@ -291,7 +298,7 @@ class Link:
         receive_max = getattr(properties, "ReceiveMaximum", 65_535)  # MQTT 5.0, 3.2.2.3.3.
         self._receive_max = min(IN_FLIGHT_MAX, receive_max)
         self._keepalive_s = getattr(properties, "ServerKeepAlive", self._session.keepalive_s)
-        self.connected = True
+        self.connected = self.was_connected = True
         self._post(
             Connected(
                 endpoint=self.endpoint,

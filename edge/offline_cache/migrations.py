@@ -156,7 +156,8 @@ CREATE TABLE rows (
 
 
 def migrate(connection: sqlite3.Connection, kind: FileKind) -> None:
-    """Bring a file up to this version. Each step is one transaction with its own record."""
+    """Bring a file up to this version, in one transaction: it is made whole or not at all."""
     db = Database(connection)
-    MIGRATIONS[kind].apply(db)
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSIONS[kind]}")
+    with db.atomic():
+        MIGRATIONS[kind].apply(db)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSIONS[kind]}")

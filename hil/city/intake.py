@@ -154,13 +154,14 @@ class CityCore:
         _check_device(sender, status.device)
         if not 0 <= status.connection <= CONNECTION_MAX:
             raise CorruptData("status: its connection counter is out of range")
-        # A will of a lower connection is late: it hides no newer birth.
+        # A will of a lower connection is late: it hides no newer birth. Of the same connection
+        # only the end is news.
         self.store.execute(
             "UPDATE device SET online = ?, boot = ?, connection = ?, status_ms = ?"
-            " WHERE device = ? AND connection <= ?",
+            " WHERE device = ? AND connection < ? + (? = 0)",
             (
                 *(status.online, status.boot[:64], status.connection, now_ms),
-                *(sender.device, status.connection),
+                *(sender.device, status.connection, status.online),
             ),
         )
 

@@ -226,7 +226,8 @@ class Registry:
     def labelled_cards(self) -> list[dict[str, object]]:
         """The bench's characters, UIDs in the open: for the loopback page of the bench alone."""
         found = self._store.rows(
-            "SELECT label, uid, uid_kind, cardholder FROM card WHERE label != '' ORDER BY rowid"
+            "SELECT label, uid, uid_kind, cardholder, hot FROM card"
+            " WHERE label != '' ORDER BY rowid"
         )
         return [
             {
@@ -235,10 +236,11 @@ class Registry:
                 "uid_kind": UidKind(kind).name.lower(),
                 "uid_kind_number": kind,
                 "cardholder": cardholder,
+                "hot": hot,
                 "name": None if cardholder is None else self.person_name(cardholder),
                 "account": None if cardholder is None else self.account_of(cardholder),
             }
-            for label, uid, kind, cardholder in found
+            for label, uid, kind, cardholder, hot in found
         ]
 
     # ------------------------------------------------------------------------ list rows

@@ -79,15 +79,7 @@ def make_app(service: Service, desk: Desk, bell: FeedBell, describe: dict[str, A
         return handle
 
     async def feed(request: Request) -> Response:
-        after, wait_s = _integer(request, "after"), float(_integer(request, "wait_s"))
-        deadline_s = asyncio.get_running_loop().time() + min(wait_s, WAIT_S_MAX)
-        while True:
-            event = bell.next_ring()
-            found = await on_worker(lambda _now_ms: desk.feed(after))
-            left_s = deadline_s - asyncio.get_running_loop().time()
-            if found or left_s <= 0 or bell.closing:
-                return JSONResponse(found)
-            await bell.wait(event, left_s)
+        return await _feed(request, on_worker, desk, bell)
 
     async def facts(request: Request) -> Response:
         def look(_now_ms: int) -> list[bytes]:
@@ -135,6 +127,25 @@ def make_app(service: Service, desk: Desk, bell: FeedBell, describe: dict[str, A
             ClientDisconnect: _gone,
         },
     )
+
+
+async def _feed(
+    request: Request,
+    on_worker: Callable[[Callable[[int], Any]], Awaitable[Any]],
+    desk: Desk,
+    bell: FeedBell,
+) -> Response:
+    """Lines after a number: at once if there are any, else when one comes or the wait is over."""
+    after, wait_s = _integer(request, "after"), float(_integer(request, "wait_s"))
+    loop = asyncio.get_running_loop()
+    deadline_s = loop.time() + min(wait_s, WAIT_S_MAX)
+    while True:
+        event = bell.next_ring()
+        found = await on_worker(lambda _now_ms: desk.feed(after))
+        left_s = deadline_s - loop.time()
+        if found or left_s <= 0 or bell.closing:
+            return JSONResponse(found)
+        await bell.wait(event, left_s)
 
 
 async def _body(request: Request) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from edge.clock import Anchor, Clock
-from edge.model import ClockQuality, CorruptData, Moment, SetupProblem
+from edge.model import ClockQuality, CorruptData, DeviceFault, Moment, SetupProblem
 from edge.offline_cache.marks import time_anchor
-from edge.offline_cache.store import FileKind, open_reader
+from edge.offline_cache.store import FileKind, open_reader, telling
 from edge.settings import DeviceSettings
 from provisioning.checks.finding import Device, Finding, attention, ok, wrong
 
@@ -44,11 +44,15 @@ def moment_now(settings: DeviceSettings) -> Moment:
     clock = Clock(ZoneInfo(settings.time_zone))
     try:
         db = open_reader(settings.sync_path, FileKind.SYNC)
-    except (CorruptData, SetupProblem):
+    except (CorruptData, DeviceFault, SetupProblem):
         db = None  # The databases part says what is wrong with it.
     if db is not None:
+        anchor = None
         try:
-            anchor = time_anchor(db)
+            with telling():
+                anchor = time_anchor(db)
+        except (CorruptData, DeviceFault):
+            pass  # As above.
         finally:
             db.close()
         if anchor is not None:

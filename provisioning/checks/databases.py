@@ -6,16 +6,16 @@ Everything is opened read-only and read in short transactions, while edge and sy
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from edge.messages import Stream
-from edge.model import CorruptData, SetupProblem
+from edge.model import CorruptData, DeviceFault, SetupProblem
 from edge.offline_cache import outbox
 from edge.offline_cache.apply import InForce, in_force, picture_meta, picture_path
-from edge.offline_cache.store import SCHEMA_VERSIONS, FileKind, open_reader
+from edge.offline_cache.lookup import Cache
+from edge.offline_cache.store import SCHEMA_VERSIONS, FileKind, look_over, open_reader, telling
 from edge.settings import DeviceSettings
 from provisioning.checks.finding import Device, Finding, attention, ok, told, wrong
 from provisioning.output import age_text
@@ -39,10 +39,11 @@ def examine(device: Device) -> Iterator[Finding]:
         yield from files.open(settings.journal_path, FileKind.JOURNAL)
         yield from files.open(settings.sync_path, FileKind.SYNC)
         try:
-            yield from _outbox(settings, files)
-            yield from _lists(device, files)
-        except (sqlite3.Error, CorruptData) as error:
-            yield wrong(PART, settings.sync_path, f"cannot be read: {error}", ASIDE[FileKind.SYNC])
+            with telling(settings.folders.state):
+                yield from _outbox(settings, files)
+                yield from _lists(device, files)
+        except (CorruptData, DeviceFault) as error:
+            yield told(PART, settings.folders.state, error, ASIDE[FileKind.SYNC])
 
 
 class _Files:
@@ -50,8 +51,8 @@ class _Files:
 
     def __init__(self, settings: DeviceSettings) -> None:
         self.settings = settings
-        self.held: dict[FileKind, sqlite3.Connection] = {}
-        self._all: list[sqlite3.Connection] = []
+        self.held: dict[FileKind, Any] = {}  # Connections, as `open_reader` gives them.
+        self._all: list[Any] = []
 
     def __enter__(self) -> _Files:
         return self
@@ -65,11 +66,10 @@ class _Files:
         try:
             exists = path.exists()
             db = open_reader(path, kind)
-        except (CorruptData, OSError) as error:
-            found = str(error).removeprefix(f"{path}: ")
-            yield wrong(PART, path, f"damaged: {found}", ASIDE[kind])
+        except CorruptData as error:
+            yield self._damaged(path, kind, error)
             return
-        except SetupProblem as problem:
+        except (SetupProblem, DeviceFault) as problem:
             yield told(PART, path, problem, "install the release that fits")
             return
         if db is None:
@@ -77,14 +77,16 @@ class _Files:
             return
         self._all.append(db)
         try:
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            problems = [row[0] for row in db.execute("PRAGMA quick_check(3)")]
-        except sqlite3.Error as error:
-            yield wrong(PART, path, f"damaged: {error}", ASIDE[kind])
+            with telling(path):
+                version, problem = look_over(db)
+        except CorruptData as error:
+            yield self._damaged(path, kind, error)
             return
-        if problems != ["ok"]:
-            found = " ".join(str(problems[0]).split())
-            yield wrong(PART, path, f"damaged: {found}", ASIDE[kind])
+        except DeviceFault as fault:
+            yield told(PART, path, fault, "check the disk")
+            return
+        if problem:
+            yield wrong(PART, path, f"damaged: {problem}", ASIDE[kind])
             return
         self.held[kind] = db
         if version < SCHEMA_VERSIONS[kind]:
@@ -92,6 +94,10 @@ class _Files:
             yield attention(PART, path, found, "restart the agent; it brings the file up to date")
         else:
             yield ok(PART, path, f"sound, schema {version}")
+
+    def _damaged(self, path: Path, kind: FileKind, error: CorruptData) -> Finding:
+        found = str(error).removeprefix(f"{path}: ")
+        return wrong(PART, path, f"damaged: {found}", ASIDE[kind])
 
     def _missing(self, path: Path, kind: FileKind, exists: bool) -> Finding:
         who = "edge" if kind is FileKind.JOURNAL else "sync"
@@ -120,19 +126,26 @@ def _disk(folder: Path) -> Iterator[Finding]:
 
 def _outbox(settings: DeviceSettings, files: _Files) -> Iterator[Finding]:
     """How many facts the city has not acknowledged, and whether the chain holds."""
-    journal, sync = files.held.get(FileKind.JOURNAL), files.held.get(FileKind.SYNC)
+    journal = files.held.get(FileKind.JOURNAL)
     if journal is None:
         return
-    acks: dict[tuple[str, str], int] = {}
-    if sync is not None:
-        rows = sync.execute("SELECT stream, epoch, up_to FROM acks")
-        acks = {(stream, epoch): up_to for stream, epoch, up_to in rows}
+    cache = Cache(
+        settings.folders.state,
+        device=settings.device_id,
+        site=settings.site_id,
+        journal=journal,
+    )
     waiting = 0
-    for life in outbox.lives(journal, Stream.MAIN):
-        problem = outbox.chain_problem(journal, life)
-        if problem:
-            yield wrong(PART, settings.journal_path, problem, ASIDE[FileKind.JOURNAL])
-        waiting += max(0, life.head - acks.get((Stream.MAIN.value, life.epoch), 0))
+    try:
+        for life in outbox.lives(journal, Stream.MAIN):
+            problem = outbox.chain_problem(journal, life)
+            if problem:
+                yield wrong(PART, settings.journal_path, problem, ASIDE[FileKind.JOURNAL])
+            sound = FileKind.SYNC in files.held
+            acknowledged = cache.acknowledged(Stream.MAIN.value, life.epoch) if sound else 0
+            waiting += max(0, life.head - acknowledged)
+    finally:
+        cache.close()
     if waiting > WAITING_MAX:
         do = 'run "moskvenok doctor broker"; nothing is lost while the disk has room'
         yield attention(PART, "outbox", f"{waiting} facts wait for the city", do)

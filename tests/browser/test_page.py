@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-sync_api = pytest.importorskip("playwright.sync_api")
+from playwright import sync_api
 
 from hil.screenshot import CHROMIUM, buy, opened, running
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Page
+Page = sync_api.Page
 
 pytestmark = [
     pytest.mark.browser,
@@ -36,9 +33,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def page(address: str) -> Iterator[Page]:
-    """The page, with the lanes at rest, and no complaint of its own at the end."""
+    """The page, with everything at rest, and no complaint of its own at the end."""
     with opened(address) as page:
         page.set_default_timeout(SHOW_MS_MAX)
+        for path, body in (("basket", {"lines": []}), ("network", {"on": True})):
+            assert page.request.post(f"{address}/{path}", data=body).ok
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         for lane in ("in", "out"):

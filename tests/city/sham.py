@@ -63,7 +63,6 @@ from edge.messages import (
 )
 from edge.model import (
     AccessReason,
-    Category,
     ClockQuality,
     Direction,
     Outcome,
@@ -83,7 +82,6 @@ NOON_MS = 1_757_408_400_000  # Tuesday 2025-09-09, 12:00 in Moscow.
 TODAY = "2025-09-09"
 SITE = "s0001"
 EPOCH = "00000000000000e1"
-CLAIM = "claim-1"
 MARK = VersionMark(1, 1)
 T = TypeVar("T")
 
@@ -361,7 +359,3 @@ class Picture:
     def body(self, kind: int, key: str | bytes, form: type[T]) -> T:
         raw = key.encode() if isinstance(key, str) else key
         return decode_pack(form, self.rows[kind, raw])
-
-
-def category_of(school: School, cardholder: str) -> Category:
-    return next(p.category for p in school.people if p.cardholder_id == cardholder)

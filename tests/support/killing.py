@@ -85,5 +85,5 @@ def _count_down(step: int) -> None:
         db.set_trace_callback(one_more)
         return db
 
-    sqlite3.connect = counting
+    setattr(sqlite3, "connect", counting)  # noqa: B010  A child's own copy of the module.
     sys.addaudithook(lambda event, _args: one_more() if event in FILE_EVENTS else None)

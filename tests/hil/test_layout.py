@@ -1,0 +1,51 @@
+"""Goal: the miniature's own files are ones the product takes, and `--fresh` harms nothing else.
+
+Method: the files as made, read by the product's own reader; folders by their names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge import config
+from edge.model import SetupProblem
+from hil.layout import READERS, STATIONS, Folder, device_toml
+from hil.run import _forget
+
+
+@pytest.mark.parametrize("station", STATIONS, ids=lambda station: str(station.name))
+@pytest.mark.parametrize("root", ["/srv/mk", '/srv/a "quoted" \\ place', "/srv/школа"])
+def test_the_product_takes_the_device_file(root: str, station: object) -> None:
+    place = next(found for found in STATIONS if found is station)
+    folder = Folder(Path(root))
+    text = device_toml(place, folder, endpoint="mqtt://127.0.0.1:1883")
+    settings = config.parse(text.encode(), folder.device_file(place.name))
+    assert settings.device_id == place.device_id
+    assert settings.endpoints == ("mqtt://127.0.0.1:1883",)
+    assert [reader.port for reader in settings.readers] == [
+        str(folder.reader(reader.at)) for reader in READERS if reader.station == place.name
+    ]
+    assert settings.socket_path("edge") == folder.runtime(place.name) / "edge.sock"
+    assert settings.certificate_path == folder.certificate(place.name)
+
+
+def test_a_folder_too_deep_for_sockets_is_refused() -> None:
+    Folder(Path("/srv/" + "d" * 60)).check()
+    with pytest.raises(SetupProblem, match=r"characters too long .* --folder"):
+        Folder(Path("/srv/" + "d" * 120)).check()
+
+
+def test_fresh_forgets_what_a_miniature_made_and_nothing_else(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    mine = tmp_path / "holiday.txt"
+    mine.write_text("mine")
+    for path in folder.everything():
+        if path.suffix or path == folder.address:
+            path.write_text("")
+        else:
+            path.mkdir()
+            (path / "deep").mkdir()
+    _forget(folder)
+    assert list(tmp_path.iterdir()) == [mine]
