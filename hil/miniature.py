@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from edge.model import CorruptData, DeviceFault, SetupProblem
+from edge.model import DeviceFault, SetupProblem
 from hil.board import Board
 from hil.city_client import CityClient
 from hil.devices.lane import People
@@ -284,17 +284,10 @@ class Miniature:
         for process in ("edge", "sync"):
             await self._until(f"{place.name}-{process}", partial(station.answers, process))
 
-        async def has_lists() -> bool:
-            try:
-                answer = await station.ask("sync", {"request": "status"})
-            except (DeviceFault, CorruptData):
-                return False
-            return len(answer.get("held", {})) >= place.scopes
-
         until_s = time.monotonic() + LISTS_S_MAX
-        while not await has_lists():
+        while not await station.complete(place.scopes):
             if time.monotonic() > until_s:
-                self._say(f"{place.name}: not all lists have come yet; the page shows when")
+                self._say(f"{place.name}: a list or a reader is missing yet; the page shows it")
                 return
             await asyncio.sleep(STEP_S)
 

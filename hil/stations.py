@@ -63,6 +63,13 @@ class Station:
             return False
         return True
 
+    async def complete(self, scopes: int) -> bool:
+        """Whether it holds so many lists and all its readers are up."""
+        edge, sync = await self._status("edge"), await self._status("sync")
+        readers = edge.get("readers", [])
+        up = bool(readers) and all(reader["up"] for reader in readers)
+        return up and len(sync.get("held", {})) >= scopes
+
     async def watch(self, on_screens: Callable[[Screens], None]) -> None:
         """Look for ever; `on_screens` gets every look, for whoever stands before the screen."""
         status_due_s = 0.0

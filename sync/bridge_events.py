@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum, unique
+from typing import Final
 
 from sync.session import Endpoint
 
@@ -22,6 +23,18 @@ class Loss(StrEnum):
     ENDED = "ended"  # The broker ended it and said why.
     OVERSIZE = "oversize"  # It sent what nobody should hold in memory.
     LOST = "lost"
+
+
+# Reason codes of MQTT 5.0 (2.4); a broker of 3.1.1 says the same in other numbers.
+_DENIALS: Final = {0x85, 0x86, 0x87, 0x8A, 0x8C, 0x9C, 0x9D}  # Who we are is not wanted here.
+_SESSION_TAKEN_OVER: Final = 0x8E
+
+
+def loss_of_code(code: int) -> Loss:
+    """What a broker's reason for refusing or ending a connection means."""
+    if code == _SESSION_TAKEN_OVER:
+        return Loss.TAKEN_OVER
+    return Loss.DENIED if code in _DENIALS else Loss.ENDED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,7 @@ from sync.bridge_events import (
     Published,
     SubscriptionsReady,
     Token,
+    loss_of_code,
 )
 from sync.session import TCP_MS_MAX, USER_TIMEOUT_MS, Endpoint, Session
 
@@ -54,10 +55,7 @@ STUCK_MS: Final = 30_000  # Our choice: a turn of the thread takes milliseconds.
 assert MESSAGE_BYTES_MAX < PACKET_BYTES_CUT
 assert TURN_MS_MAX < STUCK_MS
 
-# Reason codes of MQTT 5.0 (2.4); paho gives those of 3.1.1 in the same words.
-_DENIALS: Final = {0x85, 0x86, 0x87, 0x8A, 0x8C, 0x9C, 0x9D}  # Who we are is not wanted here.
-_UNSUPPORTED_VERSION: Final = 0x84
-_SESSION_TAKEN_OVER: Final = 0x8E
+_UNSUPPORTED_VERSION: Final = 0x84  # Reason codes of MQTT 5.0, 2.4.
 _NO_MATCHING_SUBSCRIBERS: Final = 0x10
 _DATE_CODES: Final = {9, 10}  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED.
 
@@ -250,8 +248,7 @@ class Link:
         if code.is_failure:
             if new and code.value == _UNSUPPORTED_VERSION:
                 return False
-            loss = Loss.DENIED if code.value in _DENIALS else Loss.ENDED
-            raise _Ended(loss, f"refused: {code}")
+            raise _Ended(loss_of_code(code.value), f"refused: {code}")
         self._begin(properties, "5" if new else "3.1.1")
         return True
 
@@ -402,10 +399,7 @@ class Link:
         self, _c: Client, _u: Any, flags: DisconnectFlags, code: ReasonCode, _p: Properties | None
     ) -> None:
         if flags.is_disconnect_packet_from_server:
-            taken = code.value == _SESSION_TAKEN_OVER
-            denied = code.value in _DENIALS
-            loss = Loss.TAKEN_OVER if taken else Loss.DENIED if denied else Loss.ENDED
-            self._end(loss, f"the broker ended it: {code}")
+            self._end(loss_of_code(code.value), f"the broker ended it: {code}")
         else:
             denied = "ALERT" in self._words.text  # TLS 1.3 tells only after the handshake.
             detail = self._words.text or str(code)

@@ -111,6 +111,13 @@ def _roll_back(db: sqlite3.Connection) -> None:
             db.execute("ROLLBACK")
 
 
+def look_over(db: Connection) -> tuple[int, str]:
+    """Schema version of an open file, and what SQLite finds wrong with it ("" when whole)."""
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    problems = [str(row[0]) for row in db.execute("PRAGMA quick_check(3)")]
+    return version, "" if problems == ["ok"] else " ".join(problems[0].split())
+
+
 def open_reader(path: Path, kind: FileKind) -> sqlite3.Connection | None:
     """A read-only connection, or None while its writer has not made the file yet.
 

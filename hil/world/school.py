@@ -75,7 +75,11 @@ class Card:
     cardholder_id: str | None  # None: a card nobody has registered.
     label: str = ""  # The bench's name for it.
     hot: str = ""  # Why it is on the hot list: lost, replaced, blocked.
-    tier: int = 1
+
+    @property
+    def tier(self) -> int:
+        """What it can prove (credentials.md): a 125 kHz number nothing, a UID that it has one."""
+        return 0 if self.uid_kind is UidKind.PROX125 else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

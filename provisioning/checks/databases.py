@@ -78,15 +78,15 @@ class _Files:
         self._all.append(db)
         try:
             with telling(path):
-                version, problem = look_over(db)
+                version, damage = look_over(db)
         except CorruptData as error:
             yield self._damaged(path, kind, error)
             return
         except DeviceFault as fault:
             yield told(PART, path, fault, "check the disk")
             return
-        if problem:
-            yield wrong(PART, path, f"damaged: {problem}", ASIDE[kind])
+        if damage:
+            yield wrong(PART, path, f"damaged: {damage}", ASIDE[kind])
             return
         self.held[kind] = db
         if version < SCHEMA_VERSIONS[kind]:
