@@ -146,14 +146,7 @@ class Agent:
     # ------------------------------------------------------------------------- a tap
 
     def _take_reads(self, name: str, state: ReaderState, moment: Moment) -> None:
-        try:
-            events = state.reader.poll()
-        except DeviceFault as fault:
-            if state.up or state.reason != str(fault):
-                self._log.error("reader gone", reader=name, reason=str(fault))
-            state.up, state.reason = False, str(fault)
-            return
-        for event in events:
+        for event in state.reader.poll():
             match event:
                 case CardRead():
                     self.take_read(event, state.access_point_id, self.parts.clock.moment())
@@ -172,17 +165,24 @@ class Agent:
     def take_read(self, read: CardRead, access_point_id: str, moment: Moment) -> None:
         """One card, to the gate or the till it was shown at."""
         self.count("reads")
-        scope = self.parts.cache.scopes["people"]
-        keys = self._keys.get(scope)
-        identifier = ""
-        if keys is not None:
-            version = self.parts.cache.identifier_version(scope)
-            secret = keys.identifier.get(version, keys.newest_identifier)
-            identifier = credential_id(secret, read.kind, read.uid)
+        keys = self._keys.get(self.parts.cache.scopes["people"])
+        identifier = "" if keys is None else self._identify_card(read, keys)
         if self.till is not None:
             self.till.tap(identifier, read, moment, keys)
         elif access_point_id in self.gates:
             self.gates[access_point_id].tap(identifier, read, moment, keys)
+
+    def _identify_card(self, read: CardRead, keys: ScopeKeys) -> str:
+        """The list's name for this card, by the key the list in force was made with. "" when that
+        cannot be told: then nobody can be looked up, and the person goes to the officer."""
+        try:
+            version = self.parts.cache.identifier_version(keys.scope)
+        except (CorruptData, DeviceFault) as problem:
+            self.count("lookup_failed")
+            self._log.error("cannot read the list of people", reason=str(problem))
+            return ""
+        secret = keys.identifier.get(version, keys.newest_identifier)
+        return credential_id(secret, read.kind, read.uid)
 
     # --------------------------------------------------------------- what sync has for us
 

@@ -350,6 +350,7 @@ class Miniature:
                 self._show_processes()
             for watch in self._watches:
                 watch.look(now_s)
+            self._supervisor.trim_logs()
             await asyncio.sleep(STEP_S)
 
     def _see_screens(self, screens: Screens) -> None:

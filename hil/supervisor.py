@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum, unique
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -150,6 +150,13 @@ class Supervisor:
                 changed = True
         return changed
 
+    def trim_logs(self) -> None:
+        """Empty a log that has grown too long. Children append, so they go on at its new end."""
+        for held in self._held.values():
+            path = self.log_path(held.child.name)
+            if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
+                os.truncate(path, 0)
+
     def replace_command(self, name: str, command: tuple[str, ...]) -> None:
         """What the next start of this child runs."""
         held = self._held[name]
@@ -222,7 +229,7 @@ class Supervisor:
     def _spawn(self, child: Child) -> subprocess.Popen[bytes]:
         environment = {**os.environ, **(child.environment or {})}
         with (
-            self._open_log(child.name) as log,
+            self.log_path(child.name).open("ab") as log,
             (self._logs / f"{child.name}.out").open("wb") as out,
         ):
             try:
@@ -240,9 +247,3 @@ class Supervisor:
                 raise SetupProblem(
                     f"{child.name}: {child.command[0]} does not start ({error}); is it installed?"
                 ) from error
-
-    def _open_log(self, name: str) -> IO[bytes]:
-        path = self.log_path(name)
-        if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
-            path.replace(path.with_suffix(".log.1"))
-        return path.open("ab")

@@ -189,12 +189,12 @@ class Bridge:
         problem = "" if link is None else link.problem(monotonic_ms())
         if link is None or not problem:
             return
-        link.given_up = True
-        link.bell.ring()
-        if link.thread.is_alive():
-            self._hanging.append(link.thread)
         loss = Loss.LOST if link.was_connected else Loss.UNREACHABLE
         detail = f"{link.endpoint}: {problem}"
         self._post(
             link.number, Disconnected(loss=loss, detail=detail, was_connected=link.was_connected)
         )
+        link.given_up = True
+        link.bell.ring()
+        if link.thread.is_alive():
+            self._hanging.append(link.thread)

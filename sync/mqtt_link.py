@@ -50,6 +50,7 @@ TOPICS_PER_SUBSCRIBE: Final = 8  # The strictest cloud broker's limit.
 PACKET_BYTES_CUT: Final = 1024 * 1024  # Our choice: 3.1.1 has no limit to agree on; here it ends.
 LINGER_MS_MAX: Final = 2_000  # Our choice: what an ordered end may wait for last answers.
 TURN_MS_MAX: Final = 1_000  # Keepalive is counted in seconds.
+ENDING_TURN_MS_MAX: Final = 10  # Our choice: a stop waits no longer than it must.
 STUCK_MS: Final = 30_000  # Our choice: a turn of the thread takes milliseconds.
 
 assert MESSAGE_BYTES_MAX < PACKET_BYTES_CUT
@@ -217,15 +218,12 @@ class Link:
         self._check_wanted()
         client = self._client = self._new_client(protocol)
         new = protocol is MQTTProtocolVersion.MQTTv5
+        where = (self.endpoint.host, self.endpoint.port, self._session.keepalive_s)
         try:
             if new:
-                client.connect(
-                    *(self.endpoint.host, self.endpoint.port, self._session.keepalive_s),
-                    clean_start=True,
-                    properties=self._connect_properties(),
-                )
+                client.connect(*where, clean_start=True, properties=self._connect_properties())
             else:
-                client.connect(self.endpoint.host, self.endpoint.port, self._session.keepalive_s)
+                client.connect(*where)
         except (OSError, ValueError) as error:
             raise _connect_problem(error) from error
         until_ms = monotonic_ms() + self._session.connack_ms_max
@@ -325,7 +323,8 @@ class Link:
         poller.register(self.bell.fileno(), select.POLLIN)
         wanted = 0 if self._resting else select.POLLIN
         poller.register(sock, wanted | (select.POLLOUT if client.want_write() else 0))
-        ready = dict(poller.poll(0 if pending else min(TURN_MS_MAX, max(0, timeout_ms))))
+        turn_ms = TURN_MS_MAX if self._finish_by_ms is None else ENDING_TURN_MS_MAX
+        ready = dict(poller.poll(0 if pending else min(turn_ms, max(0, timeout_ms))))
         self.bell.hear()
         state = ready.get(sock.fileno(), 0)
         if self._resting and state & (select.POLLHUP | select.POLLERR):
@@ -386,9 +385,7 @@ class Link:
         # Before CONNECT: a look-up that came back late must not throw out its own successor.
         self._check_wanted()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        user_timeout = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it.
-        if user_timeout is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, user_timeout, USER_TIMEOUT_MS)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
 
     def _on_connect(
         self, _c: Client, _u: Any, _f: ConnectFlags, code: ReasonCode, properties: Properties | None

@@ -29,8 +29,8 @@ ZERO_BLOCK = bytes(AES_BLOCK)
 # SP 800-38B 5.3: what a doubling that overflows is reduced with, by block size.
 REDUCTION = {AES_BLOCK: 0x87, DES_BLOCK: 0x1B}
 
-# Chips are shipped with these: AES keys of all zero (MF0AES(H)20 8.6.3, NT4H2421Gx 8.2.3.4), and
-# Ultralight C with the key of MF0ICU2 7.5.10, table 13, here in the order the cipher takes it.
+# Chips are shipped with these: AES chips with keys of all zero, Ultralight C with the key of
+# MF0ICU2 7.5.10, table 13, here as the cipher takes it and as it stands in the pages.
 FACTORY_AES_KEYS = (bytes(KEY_SIZE),)
 FACTORY_2TDEA_KEYS = (bytes(KEY_SIZE), b"IEMKAERB!NACUOYF", b"BREAKMEIFYOUCAN!")
 
@@ -177,7 +177,7 @@ def _with_last_xored(blocks: bytes, subkey: bytes) -> bytes:
 
 
 def diversify_aes(master: bytes, diversification_input: bytes) -> bytes:
-    """The key of one card from a master key of 16, 24 or 32 bytes; AN10922 2.2 and 2.3.
+    """The key of one card from a master key of 16 (AN10922 2.2), 24 (2.3) or 32 bytes.
 
     Always over two blocks: an input of 15 bytes or less, such as a bare UID, is padded to two and
     not to one, which is what a stock CMAC would do. AN10957 shows such a case.
@@ -260,7 +260,7 @@ class SessionKeys:
 
 
 def session_keys_ev2(key: bytes, rnd_a: bytes, rnd_b: bytes) -> SessionKeys:
-    """SesAuthENCKey and SesAuthMACKey from SV1 and SV2; NT4H2421Gx 9.1.7, MF2DL(H)x0 9.2.7."""
+    """SesAuthENCKey and SesAuthMACKey from SV1 and SV2; NT4H2421Gx 9.1.7."""
     context = _nonce_context(rnd_a, rnd_b)
     return SessionKeys(
         encryption=cmac(key, bytes.fromhex("A55A00010080") + context),
@@ -274,7 +274,7 @@ def session_key_ultralight(key: bytes, rnd_a: bytes, rnd_b: bytes) -> bytes:
 
 
 def vector_ev2(key: bytes, *, ti: bytes, counter: int, for_answer: bool) -> bytes:
-    """The vector that EV2 data is enciphered from; NT4H2421Gx 9.1.4, MF2DL(H)x0 9.2.4."""
+    """The vector that EV2 data is enciphered from; NT4H2421Gx 9.1.4."""
     label = bytes.fromhex("5AA5" if for_answer else "A55A")
     return _aes_block(key, label + ti + counter.to_bytes(2, "little") + bytes(8))
 
@@ -328,7 +328,7 @@ class Lrp:
         return k1, _doubled(k1)
 
     def cmac(self, message: bytes) -> bytes:
-        """CMAC_LRP, AN12304 algorithm 6: a CMAC whose block cipher is the evaluation."""
+        """CMAC_LRP of AN12304: a CMAC whose block cipher is the evaluation."""
         whole = bool(message) and len(message) % AES_BLOCK == 0
         blocks = message if whole else pad(message)
         blocks = _with_last_xored(blocks, self.subkeys()[0 if whole else 1])
@@ -338,12 +338,12 @@ class Lrp:
         return state
 
     def encrypt(self, data: bytes, counter: bytes) -> bytes:
-        """LRICB, AN12304 algorithm 4, without padding; block n uses `counter` + n."""
+        """LRICB of AN12304 without padding; block n uses `counter` + n."""
         blocks = self._keyed_blocks(data, counter)
         return b"".join(aes_cbc_encrypt(key, block) for key, block in blocks)
 
     def decrypt(self, data: bytes, counter: bytes) -> bytes:
-        """LRICB, AN12304 algorithm 5, without padding."""
+        """LRICB of AN12304, the other way, without padding."""
         blocks = self._keyed_blocks(data, counter)
         return b"".join(aes_cbc_decrypt(key, block) for key, block in blocks)
 

@@ -22,7 +22,7 @@ from edge.readers.dialogue import CardKey, Dialogue, Evidence, Failure, KeyOf, T
 from edge.readers.mutual import Method, MutualProfile, prove, refusal_before_contact
 from edge.readers.secure_channel import UID_SIZE, select
 
-SELECT_APPLICATION = bytes.fromhex("00A4040C07D276000085010100")  # By its DF name, NT4H2421Gx 8.2.
+SELECT_APPLICATION = bytes.fromhex("00A4040C07D276000085010100")  # By its DF name.
 SELECT_NDEF_FILE = bytes.fromhex("00A4000C02E10400")
 READ_BINARY = bytes.fromhex("00B00000")
 ISO_OK = b"\x90\x00"
@@ -30,7 +30,7 @@ ISO_OK = b"\x90\x00"
 COUNTER_SIZE = 3  # SDMReadCtr: 24 bits, least significant byte first, except in plain text.
 PICC_DATA_TAG = 0xC7  # NT4H2421Gx 9.3.4: UID and counter are there, the UID has seven bytes.
 LRP_RANDOM_SIZE = 8  # In LRP mode a random number goes before the enciphered PICC data.
-FILE_SIZE_MAX = 256  # NT4H2421Gx 8.2.3: the NDEF file.
+FILE_SIZE_MAX = 256  # The NDEF file of this chip.
 HEX_DIGITS = b"0123456789ABCDEF"  # The chip writes capital letters; nothing else is its writing.
 
 

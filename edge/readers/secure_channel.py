@@ -7,8 +7,8 @@ with its transaction identifier and counter).
 
 A channel is of one conversation. After any failure it is thrown away.
 
-Sources: NT4H2421Gx (NTAG 424 DNA) chapters 9 and 10, MF2DL(H)x0 (DESFire Light) chapters 9 and 11,
-AN12196, AN12343; the EV1 session follows what EV1 cards answer (see `tests/readers`).
+Sources: NT4H2421Gx (NTAG 424 DNA) chapters 9 and 10, AN12196, AN12343 (DESFire Light); the EV1
+session follows what EV1 cards answer (see `tests/readers/test_secure_channel.py`).
 """
 
 from __future__ import annotations

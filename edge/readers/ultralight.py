@@ -10,6 +10,9 @@ nothing after its authentication, so its check finds carelessness and not an att
 Ultralight AES counts wrong keys over its whole life: at AUTH_LIM it refuses the right key for ever
 (MF0AES(H)20 8.6.5). Hence one attempt, and the key version read from the card first if it is there.
 
+A key here is in the order of the cipher. The chips keep it in their pages the other way round
+(MF0ICU2 7.5.7, MF0AES(H)20 8.6.3): card makers have mixed that up before.
+
 Sources: MF0ICU2 rev. 3.3 (7.5, 9.5), MF0AES(H)20 (8.6, 8.8), AN13452.
 """
 
@@ -42,7 +45,7 @@ CONFIG_PAGE_C = 0x28
 LOCK_KEYS_C = 0x80  # Lock byte 3: the key pages are written no more.
 AUTH0_SAFE_C = range(0x03, 0x2B)  # 7.5.10: keys and AUTH0/AUTH1 only written after authentication.
 
-# Ultralight AES, MF0AES(H)20 8.5: pages 29h (CFG), 2Ah (ACCESS) to 2Dh (LOCK_KEYS).
+# Ultralight AES, MF0AES(H)20 tables 7 to 15: pages 29h (CFG), 2Ah (ACCESS) to 2Dh (LOCK_KEYS).
 CONFIG_PAGE_AES = 0x29
 LOCK_KEYS_PAGE_AES = 0x2D
 CONFIG_SIZE_AES = (1 + LOCK_KEYS_PAGE_AES - CONFIG_PAGE_AES) * PAGE_SIZE

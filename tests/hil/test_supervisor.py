@@ -20,6 +20,7 @@ import pytest
 
 from edge.model import SetupProblem
 from hil.supervisor import (
+    LOG_BYTES_MAX,
     RESTART_S_MAX,
     STEADY_S,
     STOP_S_MAX,
@@ -167,6 +168,21 @@ def test_a_child_that_will_not_go_is_killed_when_somebody_hurries(supervisor: Su
 def test_a_program_that_is_not_there_is_a_setup_problem(supervisor: Supervisor) -> None:
     with pytest.raises(SetupProblem, match="is it installed"):
         started(supervisor, "none", ("/no/such/program",))
+
+
+def test_a_log_that_grows_is_emptied_and_written_on(supervisor: Supervisor) -> None:
+    words = (
+        "import sys, time\n"
+        f"sys.stderr.write('x' * {LOG_BYTES_MAX + 1} + '\\n'); sys.stderr.flush()\n"
+        "sys.stdin.read(); print('{}', flush=True)\n"
+        "time.sleep(0.2); sys.stderr.write('after\\n'); sys.stderr.flush(); time.sleep(600)\n"
+    )
+    started(supervisor, "loud", (sys.executable, "-c", words))
+    wait_for(lambda: supervisor.first_line("loud") is not None)
+    supervisor.trim_logs()
+    assert supervisor.log_path("loud").stat().st_size < LOG_BYTES_MAX
+    wait_for(lambda: supervisor.last_lines("loud") == ["after"])
+    assert supervisor.log_path("loud").read_bytes() == b"after\n", "no hole before it"
 
 
 def test_ends_have_words() -> None:

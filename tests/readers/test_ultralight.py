@@ -25,9 +25,8 @@ from edge.readers.ultralight import (
     ultralight_aes,
     ultralight_c,
 )
-from hil.devices.cards.bench import cuts, flips, follow, lay, talk
+from hil.devices.cards.bench import Turncoat, cuts, flips, follow, lay, talk
 from hil.devices.cards.chip import UidCard
-from hil.devices.cards.crypto import BlockCipher
 from hil.devices.cards.ultralight import NAK, UltralightAesCard, UltralightCCard
 
 H = bytes.fromhex
@@ -303,18 +302,11 @@ def test_made_up_answers_never_raise_and_never_prove(
         bench = BenchAes(
             random_uid=kind == "random uid", takes_no_cmac=kind == "no cmac", cmac=kind != "no cmac"
         )
-    script, count, last = iter(made_up), 0, b""
-
-    def transmit(command: bytes) -> bytes:
-        nonlocal count, last
-        count += 1
-        last = command
-        true = bench.card.apdu(command)
-        return true if count <= honest else next(script, b"")
-
-    outcome = run(bench.dialogue(), transmit=transmit, now_ms=lambda: 0)
-    unprotected = kind in ("c", "no cmac") and last[:1] in (b"\x30", b"\x3a")
-    assert isinstance(outcome, Failure) or count <= honest or unprotected
+    dialogue = bench.dialogue()
+    transmit = Turncoat(bench.card, honest=honest, script=made_up)
+    outcome = run(dialogue, transmit=transmit, now_ms=lambda: 0)
+    unprotected = kind in ("c", "no cmac") and transmit.last[:1] in (b"\x30", b"\x3a")
+    assert isinstance(outcome, Failure) or transmit.honest or unprotected
 
 
 def test_the_model_keeps_its_pages_shut() -> None:
@@ -327,4 +319,3 @@ def test_the_model_keeps_its_pages_shut() -> None:
     card = BenchC().card
     lay(card)
     assert card.apdu(H("302A")) == NAK
-    assert BlockCipher(bytes(16)).size == 16

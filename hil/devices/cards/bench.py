@@ -44,6 +44,32 @@ def talk(
     return run(dialogue, transmit=transmit, now_ms=lambda: 0)
 
 
+def saying(answers: list[bytes]) -> Callable[[bytes], bytes]:
+    """A card that says just this, whatever it is asked."""
+    script = iter(answers)
+    return lambda command: next(script)
+
+
+class Turncoat:
+    """A card that answers truly `honest` times, then says what it was given to say."""
+
+    def __init__(self, card: Chip, *, honest: int, script: list[bytes]) -> None:
+        self.last = b""  # The command it was last asked.
+        self._card = card
+        self._honest_left = honest
+        self._script = iter(script)
+
+    @property
+    def honest(self) -> bool:
+        return self._honest_left >= 0
+
+    def __call__(self, command: bytes) -> bytes:
+        self.last = command
+        self._honest_left -= 1
+        true = self._card.apdu(command)
+        return true if self.honest else next(self._script, b"")
+
+
 def follow(step: Step[T], *exchanges: tuple[str, str]) -> T | Failure:
     """Play recorded answers to a part of a dialogue, and hold it to the recorded commands."""
     answer: bytes | None = None
