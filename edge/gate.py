@@ -82,6 +82,7 @@ class Gate:
         self._journal = journal
         self._count = count
         self._last: _LastTap | None = None
+        self._views: dict[str, officer.LaneView] = {}  # Of grants that have not ended yet.
         self._log = logs.get(f"gate {point.access_point_id}")
         rotation = point.rotation
         self.passage = Passage(
@@ -99,7 +100,10 @@ class Gate:
         if self._is_repeat(credential_id, read.at_ms):
             assert self._last is not None
             self._count("repeats")
-            self.shown = self._last.view
+            former = self._last.view
+            # A grant that was used up is not shown again: the lane is shut behind its person.
+            if former.state != "granted" or former.passage in self._views:
+                self.shown = former
             return
         view = self._view(credential_id, moment)
         presentation = Presentation(
@@ -122,7 +126,7 @@ class Gate:
             self._carry_out(self.passage.step(moment.mono_ms, granted), moment)
         name, group = self._names(view, keys)
         self._count(f"access_{decision.outcome}")
-        self.shown = officer.decided(
+        answer = officer.decided(
             decision.outcome,
             decision.reason,
             name=name,
@@ -130,7 +134,13 @@ class Gate:
             passage=passage_id,
             now_ms=moment.mono_ms,
         )
-        self._last = _LastTap(credential_id, read.at_ms, self.shown, decision.reason)
+        self._last = _LastTap(credential_id, read.at_ms, answer, decision.reason)
+        if decision.outcome is not Outcome.GRANT:
+            self.shown = answer
+            return
+        # While someone is still passing this person waits; the screen turns when the lane does.
+        self._views[passage_id] = answer
+        self._show_granted()
 
     def open_once(self, passage_id: str, moment: Moment) -> bool:
         """By order: one person passes without a card. False when the lane cannot take it."""
@@ -138,7 +148,7 @@ class Gate:
             return False
         granted = Grant(passage_id=passage_id, cardholder_id=None)
         self._carry_out(self.passage.step(moment.mono_ms, granted), moment)
-        self.shown = officer.decided(
+        self._views[passage_id] = officer.decided(
             Outcome.GRANT,
             AccessReason.AUTHORIZED,
             name="",
@@ -146,6 +156,7 @@ class Gate:
             passage=passage_id,
             now_ms=moment.mono_ms,
         )
+        self._show_granted()
         return True
 
     def show_failed_read(self, failure: ReadFailure, moment: Moment) -> None:
@@ -294,9 +305,16 @@ class Gate:
                     self._log.warning("look at the lane", what=what.value)
         if results:
             self._record_results(results, moment)
+        self._show_granted()
         if not moved and not self.out_of_order:
             self.out_of_order = True
             self._carry_out(self.passage.step(moment.mono_ms, Fault(on=True)), moment)
+
+    def _show_granted(self) -> None:
+        """The screen belongs to the person the lane is open for."""
+        granted = self._views.get(self.passage.granted_id or "")
+        if granted is not None and self.shown.passage != granted.passage:
+            self.shown = granted
 
     def _drive(self, pulse_ms: int | None) -> bool:
         """One bounded pulse of the relay, or let go of it. False when the line does not move."""
@@ -315,7 +333,8 @@ class Gate:
     def _record_results(self, results: Sequence[Result], moment: Moment) -> None:
         for result in results:
             self._count(f"passage_{result.result}")
-            self.shown = officer.passed(result.result, self.shown, now_ms=moment.mono_ms)
+            view = self._views.pop(result.passage_id or "", officer.WAITING)
+            self.shown = officer.passed(result.result, view, now_ms=moment.mono_ms)
         try:
             with self._journal.record(moment) as passing:
                 for result in results:

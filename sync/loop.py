@@ -236,8 +236,9 @@ class Sync:
                 if failure:
                     self._count("broker_refused")
                     self._log.warning("the broker refused a message", reason=failure)
-            case Oversized(size_bytes=size):
-                self.refuse("message", "", f"oversize_{size}")
+            case Oversized():
+                # Without its size: the words of a refusal are few, whatever a stranger sends.
+                self.refuse("message", "", "oversize")
 
     def _connect(self, moment: Moment) -> None:
         self._next_connect_ms = None

@@ -206,6 +206,10 @@ def test_the_same_card_again_within_three_seconds_is_no_new_decision(bench: Benc
     bench.step(2_900)
     bench.tap(3)
     assert len(bench.facts()) == 2
+    assert bench.gate.screen(bench.clock.moment()).state == "granted"
+    bench.walk()
+    bench.tap(3)
+    assert bench.gate.screen(bench.clock.moment()).state == "taken", "the lane is shut by now"
     bench.step(200)
     bench.tap(3)
     assert len([f for f in bench.facts() if isinstance(f, AccessFact)]) == 2
@@ -247,6 +251,28 @@ def test_a_line_that_does_not_move_says_so_and_lets_nobody_pass(bench: Bench) ->
     bench.step(7_000)
     bench.tap(4)
     assert bench.gate.relay_active and not bench.gate.out_of_order
+
+
+def test_the_screen_belongs_to_the_person_the_lane_is_open_for(bench: Bench) -> None:
+    def shown() -> tuple[str, str]:
+        screen = bench.gate.screen(bench.clock.moment())
+        return screen.state, screen.passage
+
+    bench.tap(3)
+    first = shown()
+    bench.step(500)
+    bench.tap(4)  # The next in line, while the first still walks.
+    assert shown() == first and first[0] == "granted"
+    bench.agent.move("north-in.rotation", True)
+    bench.step(300)
+    assert shown() == ("taken", first[1])
+    bench.agent.move("north-in.rotation", False)
+    bench.step(300)
+    second = shown()
+    assert second[0] == "granted" and second[1] != first[1]
+    bench.walk()
+    assert shown() == ("taken", second[1])
+    assert bench.gate._views == {}, "nothing is kept of passages that ended"
 
 
 def test_sync_is_rung_after_a_commit_and_not_for_nothing(bench: Bench) -> None:

@@ -117,12 +117,18 @@ class Cache:
     @telling()
     def refresh(self) -> None:
         """Look for a new picture of a small scope; called when rung and every second."""
+        problem: CorruptData | None = None
         for name in ("settings", "menu"):
-            opened = self._picture(self.scopes[name])
-            at = None if opened is None else (opened.pointer.generation, opened.pointer.floor)
-            if at != self._small_at.get(name):
-                self._read_small(name, opened)
-                self._small_at[name] = at
+            try:
+                opened = self._picture(self.scopes[name])
+                at = None if opened is None else (opened.pointer.generation, opened.pointer.floor)
+                if at != self._small_at.get(name):
+                    self._read_small(name, opened)
+                    self._small_at[name] = at
+            except CorruptData as found:
+                problem = found  # It keeps no other list from being read.
+        if problem is not None:
+            raise problem
 
     @telling()
     def sealed_keys(self) -> list[ScopeKey]:
@@ -210,19 +216,21 @@ class Cache:
             people_view = self._people_only(credential_id, moment)
             cardholder = people_view.cardholder
             account_id = None if cardholder is None else cardholder.account_id
-            if account_id is None:
-                return people_view
-            tail = _own_tail(journal, self.device, account_id)
+            tail = () if account_id is None else _own_tail(journal, self.device, account_id)
             opened = self._picture(self.scopes["money"])
         if opened is None:
             return people_view
+        account: Account | None = None
         with reading(opened.db) as db:
             meta = picture_meta(db)
-            row = db.execute(_ROW, (ACCOUNT, account_id.encode())).fetchone()
+            if account_id is not None:
+                row = db.execute(_ROW, (ACCOUNT, account_id.encode())).fetchone()
+                if row is not None:
+                    account = _to_account(account_id, _decode(_ACCOUNT_ROW, row[0]))
         return replace(
             people_view,
             money=_list_state(opened.pointer, meta, moment),
-            account=None if row is None else _to_account(account_id, _decode(_ACCOUNT_ROW, row[0])),
+            account=account,
             tail=tail,
             vector={(e.device, e.stream, e.epoch): e.sequence for e in meta.vector},
         )

@@ -14,6 +14,8 @@ from edge.model import Moment
 from edge.offline_cache.store import Writer, telling
 
 ORDERS_KEPT_MAX = 1_000  # Our choice: a year of orders at a lively school.
+CONNECTION = "connection"  # Its row among the counters.
+CONNECTION = "connection"  # Its row among the counters is `next_connection`'s alone.
 UTC_MS_END = 7_258_118_400_000  # Our choice: the year 2200; microseconds taken for ms lie beyond.
 
 
@@ -102,21 +104,24 @@ def take_order(writer: Writer, counter: int, payload: bytes, moment: Moment) -> 
 def next_connection(writer: Writer, at_least: int) -> int:
     """The counter of the next connection: above every one before, in this store or a lost one
     (`at_least`: the UTC second will do), so that a late will hides no newer birth."""
-    row = writer.db.execute("SELECT value FROM counters WHERE name = 'connection'").fetchone()
+    row = writer.db.execute("SELECT value FROM counters WHERE name = ?", (CONNECTION,)).fetchone()
     number = max(at_least, (row[0] if row is not None else 0) + 1)
     with writer.transaction() as db:
-        db.execute("INSERT OR REPLACE INTO counters VALUES ('connection', ?)", (number,))
+        db.execute("INSERT OR REPLACE INTO counters VALUES (?, ?)", (CONNECTION, number))
     return int(number)
 
 
 def save_counters(writer: Writer, counters: Mapping[str, int]) -> None:
-    """Counters that outlive a restart."""
+    """Counters that outlive a restart. That of connections is none of them: an older value
+    written back would give a number twice."""
+    kept = [(name, value) for name, value in counters.items() if name != CONNECTION]
     with writer.transaction() as db:
-        db.executemany("INSERT OR REPLACE INTO counters VALUES (?, ?)", counters.items())
+        db.executemany("INSERT OR REPLACE INTO counters VALUES (?, ?)", kept)
 
 
 def counters(writer: Writer) -> dict[str, int]:
-    return dict(writer.db.execute("SELECT name, value FROM counters").fetchall())
+    rows = writer.db.execute("SELECT name, value FROM counters WHERE name <> ?", (CONNECTION,))
+    return dict(rows.fetchall())
 
 
 def store_root(writer: Writer, version: int, document: bytes) -> None:

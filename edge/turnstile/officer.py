@@ -115,6 +115,7 @@ def passed(result: PassageResult, before: LaneView, *, now_ms: int) -> LaneView:
             light=Light.GREY,
             state="not_taken",
             text="Приложите карту ещё раз",
+            passage=before.passage,
             until_ms=until_ms,
         )
     return LaneView(

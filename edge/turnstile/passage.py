@@ -233,6 +233,11 @@ class Passage:
         return self._state is State.FIRE
 
     @property
+    def granted_id(self) -> str | None:
+        """The passage the lane is open for now."""
+        return None if self._granted is None else self._granted.passage_id
+
+    @property
     def full(self) -> bool:
         """The next grant of someone new would end as not taken at once: ask them to wait."""
         return self._blocked or (

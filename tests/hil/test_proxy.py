@@ -120,7 +120,7 @@ def test_silent_keeps_the_connection_and_what_was_said() -> None:
 
 def test_last_words_arrive_before_the_hang_up() -> None:
     async def test(proxy: Proxy) -> None:
-        last_words = b"." * 300_000  # More than the buffers on the way hold.
+        last_words = b"." * 8_000_000  # More than the buffers on the way hold.
 
         async def speak_and_go(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(last_words)

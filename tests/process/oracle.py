@@ -63,7 +63,7 @@ def is_drained(world: World) -> bool:
     )
 
 
-def check_city_has_the_journals(world: World) -> list[AnyFact]:
+def assert_city_has_the_journals(world: World) -> list[AnyFact]:
     """Fact for fact, byte for byte, and nothing beside them; all facts, decoded."""
     status = world.city.get("/status")
     for table in ("gaps", "forks", "suspense"):
@@ -88,7 +88,7 @@ def of_kind(facts: Iterable[AnyFact], kind: type[T]) -> list[T]:
     return [fact for fact in facts if isinstance(fact, kind)]
 
 
-def check_every_light_is_a_fact(facts: list[AnyFact], doors: Iterable[Door], till: Till) -> None:
+def assert_every_light_is_a_fact(facts: list[AnyFact], doors: Iterable[Door], till: Till) -> None:
     """What was green on a screen is on record, and what was red is too."""
     decisions = {f"{f.epoch}.{f.sequence}": f for f in of_kind(facts, AccessFact)}
     orders = {f"{f.epoch}.{f.sequence}" for f in of_kind(facts, OrderAnswer) if f.accepted}
@@ -103,7 +103,7 @@ def check_every_light_is_a_fact(facts: list[AnyFact], doors: Iterable[Door], til
     assert not till.sold - sales, "a sale that was shown is not on record"
 
 
-def check_passages(world: World, facts: list[AnyFact], *, torn: int) -> None:
+def assert_passages_add_up(world: World, facts: list[AnyFact], *, torn: int) -> None:
     """Every grant ends in one result, but where the agent was killed before it; every passage
     taken is a message to the family, and nothing else is."""
     passages = of_kind(facts, PassageFact)
@@ -124,7 +124,7 @@ def check_passages(world: World, facts: list[AnyFact], *, torn: int) -> None:
     assert Counter((line["cardholder"], line["kind"]) for line in feed(world)) == told
 
 
-def check_money(world: World, facts: list[AnyFact]) -> None:
+def assert_money_adds_up(world: World, facts: list[AnyFact]) -> None:
     """Nothing came from nowhere: the ledger sums to zero, and the sales are the facts' sales."""
     ledger = world.city.get("/ledger")
     total_minor = sum(fact.total_minor for fact in of_kind(facts, SaleFact))

@@ -193,8 +193,8 @@ def test_a_message_above_the_limit_is_thrown_away_and_a_monster_ends_the_link(en
 
     def on_packet(packet: Packet, send: Callable[[bytes], None]) -> bool:
         if packet.kind == CONNECT:
-            send(connack(version=5))
             sends.append(send)
+            send(connack(version=5))
         return True
 
     with ScriptedBroker(on_packet=on_packet).running() as broker:

@@ -12,23 +12,27 @@ client with the city's rights on the broker sends forgeries, and the same must s
 from __future__ import annotations
 
 import random
+import signal
+import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from edge.messages import SaleFact
+from edge.messages import SaleFact, UpdateRefused
 from edge.model import UidKind
 from tests.process.oracle import (
-    check_city_has_the_journals,
-    check_every_light_is_a_fact,
-    check_money,
-    check_passages,
+    assert_city_has_the_journals,
+    assert_every_light_is_a_fact,
+    assert_money_adds_up,
+    assert_passages_add_up,
     is_drained,
     journal,
     of_kind,
 )
-from tests.process.school import World, run_checks_of, wait_until
+from tests.process.rogue import forgeries, rogue
+from tests.process.school import GATE, SCOPES, SITE, Station, World, run_checks_of, wait_until
 from tests.process.visitors import (
     AtSerial,
     AtSlot,
@@ -146,12 +150,12 @@ def check_a_day_is_the_citys_byte_for_byte(day: Day) -> None:
     play([day.morning(), day.afternoon(), day.meals()], day.faults())
     assert day.north_in.done == ENTERING and day.north_out.done == LEAVING
     wait_until(lambda: is_drained(world), lambda: _state(world))
-    facts = check_city_has_the_journals(world)
-    check_every_light_is_a_fact(facts, day.doors, day.till)
+    facts = assert_city_has_the_journals(world)
+    assert_every_light_is_a_fact(facts, day.doors, day.till)
     torn = day.north_in.torn + day.north_out.torn
     assert torn <= 2 * kills_of_edge
-    check_passages(world, facts, torn=torn)
-    check_money(world, facts)
+    assert_passages_add_up(world, facts, torn=torn)
+    assert_money_adds_up(world, facts)
     assert day.till.sales == SALES
     unlit = len(of_kind(facts, SaleFact)) - SALES
     assert 0 <= unlit <= 1, (
@@ -173,6 +177,122 @@ def check_the_technician_finds_nothing_wrong(day: Day) -> None:
             assert (said["epoch"], said["head"]) == (epoch, len(facts))
             assert said["acknowledged"] == said["head"]
         assert status["edge"]["stream"]["unrecorded"] == 0
+
+
+def check_an_order_opens_once_and_a_late_one_never(day: Day) -> None:
+    world, gate, door = day.world, day.world.gate, day.north_in
+    order = {"device": GATE, "order": "open_once", "access_point": "north-in"}
+    with rogue(world) as listener:
+        counter = world.city.post("/orders", order | {"valid_s": 60})["counter"]
+        wait_until(lambda: _answer(world, counter) == ("accepted", "done"), lambda: _state(world))
+        assert door.look()["state"] == "granted"  # The guest is let in, with a light on record.
+        gate.ask("move", line="north-in.rotation", active=True)
+        wait_until(lambda: door.look()["state"] == "taken", lambda: str(door.look()))
+        gate.ask("move", line="north-in.rotation", active=False)
+        main = len(_main(gate))
+
+        # The very bytes once more; a fence behind them tells when they have been looked at.
+        message = listener.newest(f"mk/v1/d/{GATE}/order")
+        taken = _counters(gate)["orders_taken"]
+        listener.publish(f"mk/v1/d/{GATE}/order", message)
+        listener.publish(f"mk/v1/d/{GATE}/order", b"fence")
+        wait_until(lambda: _refused(gate).get("order_invalid"), lambda: _state(world))
+        assert _counters(gate)["orders_taken"] == taken and len(_main(gate)) == main
+        assert door.look()["state"] != "granted"
+
+        # The next one is held up on its way.
+        gate.sync.send(signal.SIGSTOP)
+        counter = world.city.post("/orders", order | {"valid_s": 1})["counter"]
+        over_s = time.time() + 1.1
+        wait_until(lambda: time.time() > over_s, "a second goes by")
+        gate.sync.send(signal.SIGCONT)
+        wait_until(lambda: _answer(world, counter) == ("refused: late", ""), lambda: _state(world))
+        assert door.look()["state"] != "granted"
+
+
+def check_what_is_not_from_the_city_changes_nothing(day: Day) -> None:
+    world, gate, till = day.world, day.world.gate, day.world.till
+    with rogue(world) as listener:
+        head = f"mk/v1/s/{SITE}/people/head"
+        old = listener.newest(head)
+        blocked, free = day.late[:2]
+        world.city.post("/block", {"card": blocked.uid.hex()})
+        listener.next_after(head, old)
+        wait_until(lambda: _held(gate) == _wanted(world, gate), lambda: _state(world))
+        before = {station.device: _held(station) for station in world.stations}
+
+        sent = forgeries(world, listener, old_head=old)
+        for station in world.stations:
+            wait_until(
+                lambda station=station: sent[station.device] <= set(_refused(station)),  # type: ignore[misc]
+                lambda station=station: (  # type: ignore[misc]
+                    f"{sent[station.device] - set(_refused(station))} of {station.last_words()}"
+                ),
+            )
+            assert _held(station) == before[station.device]
+    noise = random.Random("babble").randbytes(2_000)
+    for reader in (world.serial_in, world.serial_till):
+        reader.babble(noise)
+    for station, reader_id in ((gate, "r-in"), (till, "r-fob")):
+        wait_until(lambda s=station, r=reader_id: _noise(s, r), "noise counted")  # type: ignore[misc]
+
+    # A person sees it, with its reason; nothing stopped and nothing is missing.
+    for station in world.stations:
+        code, status = station.command_json("status")
+        assert code == 1 and sent[station.device] <= set(status["sync"]["refused"])
+        assert "head_rollback" in station.command("status").stdout or station is till
+    doors = [day.north_in.visit(replace(blocked, expected="hot_listed")), day.north_in.visit(free)]
+    for visit in doors:
+        play([visit])
+    sales = day.till.sales
+    play([day.till.buy(day.fobs[0], day.at_fob, [["soup-1", 1]])])
+    assert day.till.sales + day.till.refused > sales
+    wait_until(lambda: is_drained(world), lambda: _state(world))
+    facts = assert_city_has_the_journals(world)
+    assert_every_light_is_a_fact(facts, day.doors, day.till)
+    for device, words in sent.items():
+        told = {f"{f.what}_{f.reason}" for f in of_kind(facts, UpdateRefused) if f.device == device}
+        assert words <= told
+
+
+def _answer(world: World, counter: int) -> tuple[str, str]:
+    (found,) = [o for o in world.city.get("/status")["orders"] if o["counter"] == counter]
+    return found["answer"], found["outcome"]
+
+
+def _main(station: Station) -> list[bytes]:
+    return [
+        fact
+        for (stream, _), facts in journal(station).items()
+        if stream == "main"
+        for fact in facts
+    ]
+
+
+def _sync(station: Station) -> dict[str, Any]:
+    return station.ask("status", process="sync") or {}
+
+
+def _refused(station: Station) -> dict[str, int]:
+    return dict(_sync(station).get("refused", {}))
+
+
+def _counters(station: Station) -> dict[str, int]:
+    return dict(_sync(station)["counters"])
+
+
+def _held(station: Station) -> dict[str, list[int]]:
+    return dict(_sync(station)["held"])
+
+
+def _wanted(world: World, station: Station) -> dict[str, list[int]]:
+    versions = world.city.get("/status")["versions"]
+    return {scope: versions[scope] for scope in SCOPES[station.device]}
+
+
+def _noise(station: Station, reader_id: str) -> int:
+    readers = (station.ask("status") or {"readers": []})["readers"]
+    return sum(r["counters"]["noise_bytes"] for r in readers if r["reader"] == reader_id)
 
 
 def _state(world: World) -> str:
