@@ -7,19 +7,14 @@ are mock pins, and time is a number that the test moves. What was on disk is rea
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 
-from edge.agent import Agent, Parts
-from edge.clock import Anchor, Clock
+from edge.agent import Agent
 from edge.messages import (
     AccessFact,
-    AnyFact,
     Order,
     OrderAnswer,
     OrderOutcome,
@@ -27,119 +22,19 @@ from edge.messages import (
     Stream,
     StreamOpened,
     Unrecorded,
-    decode_fact,
     encode_json,
 )
-from edge.model import AccessReason, DeviceFault, Direction, Outcome, PassageResult, UidKind
+from edge.model import AccessReason, DeviceFault, Direction, Outcome, PassageResult
 from edge.offline_cache import marks, outbox
-from edge.offline_cache.lookup import Cache
-from edge.offline_cache.record import open_journal
 from edge.offline_cache.store import FileKind, Writer
-from edge.readers.reader import CardRead, LinkDown
-from edge.trust import FileKeyStore
-from edge.turnstile.relay import open_lines
-from edge.wiring import wiring_of
-from hil.bench.station import DEVICE, SITE, build, uid_of
-from hil.bench.taps import HandReader
-
-UTC_MS = 1_773_000_000_000
-BOOT = "b00t"
-
-
-@dataclass
-class Bench:
-    """One entrance, with its clock in our hand."""
-
-    agent: Agent
-    reader: HandReader
-    clock: Clock
-    time: list[int]
-    rings: list[int]
-
-    def step(self, ms: int = 0) -> None:
-        self.time[0] += ms
-        self.agent.step(self.clock.moment())
-
-    def tap(self, number: int, *, age_ms: int = 0, uid: bytes | None = None) -> None:
-        self.reader.waiting.append(
-            CardRead(
-                uid=uid if uid is not None else uid_of(number),
-                at_ms=self.time[0] - age_ms,
-                kind=UidKind.ISO14443,
-                tier=1,
-                reader_id="r1",
-            )
-        )
-        self.step()
-
-    def walk(self) -> None:
-        """A body pushes the arm round."""
-        self.agent.move("north-in.rotation", True)
-        self.agent.move("north-in.rotation", False)
-        self.step(1)
-
-    def facts(self) -> list[AnyFact]:
-        db = self.agent.parts.journal.writer.db
-        life = outbox.lives(db, Stream.MAIN)[-1]
-        assert outbox.chain_problem(db, life) == ""
-        bodies = outbox.next_facts(db, life.life, 1, rows_max=1_000, bytes_max=1 << 20)
-        return [decode_fact(body) for body in bodies]
-
-    @property
-    def gate(self) -> Any:
-        return self.agent.gates["north-in"]
-
-
-@contextmanager
-def entrance(folder: Path) -> Iterator[Bench]:
-    settings = build(folder, 20)
-    time = [1_000_000]
-    clock = Clock(
-        ZoneInfo("Europe/Moscow"), boot=BOOT, mono_ms=lambda: time[0], wall_ms=lambda: 0, ntp=bool
-    )
-    clock.anchor = Anchor(boot=BOOT, mono_ms=0, utc_ms=UTC_MS)
-    writer = Writer(settings.sync_path, FileKind.SYNC)
-    with writer.transaction() as db:
-        db.execute("DELETE FROM anchor")
-    marks.set_anchor(writer, clock.moment(), clock.moment().wall_ms)
-    writer.close()
-    moment = clock.moment()
-    journal = open_journal(
-        settings.journal_path,
-        device=DEVICE,
-        site=SITE,
-        station=settings.station,
-        machine="bench",
-        moment=moment,
-    )
-    wiring = wiring_of(settings)
-    assert wiring is not None
-    lines = open_lines(wiring, now_ms=clock.mono_ms)
-    reader = HandReader()
-    rings: list[int] = []
-    parts = Parts(
-        settings=settings,
-        clock=clock,
-        journal=journal,
-        cache=Cache(settings.folders.state, device=DEVICE, site=SITE, journal=journal.writer.db),
-        keys=FileKeyStore(settings.key_path),
-        readers={"r1": (reader, "north-in")},
-        lines=lines,
-        ring_sync=lambda: rings.append(journal.head),
-        move_line=lines.move,
-    )
-    agent = Agent(parts, moment)
-    try:
-        bench = Bench(agent, reader, clock, time, rings)
-        bench.step()
-        yield bench
-    finally:
-        agent.close()
+from edge.readers.reader import LinkDown
+from hil.bench.station import DEVICE
+from tests.support.agent_bench import UTC_MS, Bench, station
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    with entrance(tmp_path) as made:
+    with station(tmp_path, people=20) as made:
         yield made
 
 
@@ -343,7 +238,7 @@ def test_an_order_that_cannot_be_followed_is_refused_with_the_reason(
 
 
 def test_an_order_accepted_before_the_process_ended_is_not_acted_on(tmp_path: Path) -> None:
-    with entrance(tmp_path) as bench:
+    with station(tmp_path, people=20) as bench:
 
         def killed(*_: object) -> bool:
             raise KeyboardInterrupt

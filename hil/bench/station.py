@@ -20,9 +20,11 @@ from edge.clock import Clock
 from edge.config import load
 from edge.messages import (
     ROW_NUMBERS,
+    AccountRow,
     CardholderRow,
     CredentialRow,
     Manifest,
+    ProductRow,
     Row,
     RowKind,
     ScheduleRow,
@@ -74,16 +76,38 @@ rotation = {{pin = 27}}
 """
 
 
+TILL_TOML = f"""schema = 1
+[device]
+id = "{DEVICE}"
+site = "{SITE}"
+station = "till"
+[city]
+endpoints = ["mqtt://127.0.0.1:9"]
+[control]
+simulated_taps = true
+log_level = "error"
+[[readers]]
+id = "r1"
+driver = "serial"
+port = "/nonexistent/reader"
+frame = "hex_line"
+"""
+BALANCE_MINOR = 100_000
+
+
 def uid_of(number: int) -> bytes:
     """Seven bytes as ISO/IEC 14443-3 chips of NXP have them."""
     return b"\x04" + hashlib.sha256(number.to_bytes(4, "big")).digest()[:6]
 
 
-def build(folder: Path, people: int) -> DeviceSettings:
-    """Make the station's folder: configuration, identity, keys, lists in force."""
+def build(folder: Path, people: int, *, till: bool = False) -> DeviceSettings:
+    """Make the station's folder: configuration, identity, keys, lists in force.
+
+    An entrance, or a till at which everybody has 1,000 roubles and may buy everything.
+    """
     for name in ("state", "identity", "run"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / "device.toml").write_text(DEVICE_TOML)
+    (folder / "device.toml").write_text(TILL_TOML if till else DEVICE_TOML)
     settings = load(folder / "device.toml")
     key = ec.generate_private_key(ec.SECP256R1())
     write_secret(
@@ -104,10 +128,13 @@ def build(folder: Path, people: int) -> DeviceSettings:
     )
     pictures = Pictures(settings.folders.state, writer)
     moment = clock.moment()
-    for scope, rows in (
+    lists = [
         (f"{SITE}/settings", iter(_settings_rows())),
         (f"{SITE}/people", _people_rows(people)),
-    ):
+    ]
+    if till:
+        lists += [(f"{SITE}/menu", _menu_rows()), (f"{SITE}/money", _money_rows(people))]
+    for scope, rows in lists:
         path, generation, manifest = _snapshot(settings, scope, rows, moment.wall_ms)
         pictures.put_in_force(path, scope, generation, manifest.issued_utc_ms, moment)
     pictures.close()
@@ -178,7 +205,7 @@ def _people_rows(people: int) -> Iterator[Row]:
     for number in range(people):
         person = CardholderRow(
             category=Category.PUPIL,
-            account_id=None,
+            account_id=f"a{number:08}",
             suspended=False,
             here=True,
             rights={"school": "always"},
@@ -199,6 +226,40 @@ def _people_rows(people: int) -> Iterator[Row]:
             valid_until_utc_s=1 << 33,
         )
         yield Row(ROW_NUMBERS[RowKind.CREDENTIAL], identifier, encode_pack(credential))
+
+
+def _menu_rows() -> Iterator[Row]:
+    for name, category, price_minor in (
+        ("chocolate", "chocolate", 7_000),
+        ("compote", "drink", 2_500),
+        ("soup", "soup", 8_500),
+    ):
+        product = ProductRow(
+            name=name,
+            category=category,
+            price_minor=price_minor,
+            allergens=(),
+            allergens_checked=True,
+            purse="main",
+        )
+        yield Row(ROW_NUMBERS[RowKind.PRODUCT], name.encode(), encode_pack(product))
+
+
+def _money_rows(people: int) -> Iterator[Row]:
+    account = AccountRow(
+        suspended=False,
+        balance_minor_by_purse={"main": BALANCE_MINOR},
+        day_limit_minor=None,
+        week_limit_minor=None,
+        spent_date="",
+        spent_day_minor=0,
+        spent_week_minor=0,
+        banned_products=(),
+        banned_categories=(),
+    )
+    body = encode_pack(account)
+    for number in range(people):
+        yield Row(ROW_NUMBERS[RowKind.ACCOUNT], f"a{number:08}".encode(), body)
 
 
 def _seal(public: ec.EllipticCurvePublicKey, scope: str, secret: bytes) -> bytes:
