@@ -97,7 +97,7 @@ VIOLATIONS = {
     "sync knows a reader": ("sync/loop.py", "import edge.readers.watch", "sync knows no reader"),
     "a kernel knows a shell": ("edge/pos/ledger.py", "import edge.clock", "kernels know no shell"),
     "SQL elsewhere": ("sync/loop.py", "import sqlite3", "offline_cache alone knows SQL"),
-    "MQTT elsewhere": ("sync/loop.py", "import paho.mqtt.client", "bridge alone knows MQTT"),
+    "MQTT elsewhere": ("sync/loop.py", "import paho.mqtt.client", "mqtt_link alone knows MQTT"),
     "pins elsewhere": ("edge/agent.py", "import gpiozero", "relay alone knows pins"),
     "a partial judge": ("hil/city/posting.py", "import edge.trust", "reference city judges"),
 }
