@@ -54,7 +54,7 @@ lock: ## Make the lock files anew (needs the uv tool: python3 -m pip install uv)
 		requirements/$$set.in -o requirements/$$set.txt; done
 
 clean: ## Remove what was made here: environment, run folder, caches
-	@rm -rf $(VENV) $(RUN_DIR) .mypy_cache .ruff_cache .hypothesis *.egg-info bench.json
+	@rm -rf $(VENV) .run .mypy_cache .ruff_cache .hypothesis *.egg-info bench.json
 
 $(VENV)/.python:
 	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON); install it: apt-get install python3 python3-venv" >&2; exit 1; }

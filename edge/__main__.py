@@ -15,6 +15,7 @@ from edge import logs
 from edge.clock import Clock
 from edge.config import load
 from edge.control import ControlSocket, ring
+from edge.machine import machine_id
 from edge.model import DeviceFault, Moment, SetupProblem
 from edge.settings import DeviceSettings
 
@@ -25,29 +26,10 @@ STEP_S_MAX = 1.0  # house.md: a look every second.
 STEP_S_MIN = 0.001
 
 
-def machine_id() -> str:
-    """This board and this card: what a copied image does not bring along.
-
-    The board's serial from the device tree (Raspberry Pi) and the root file system's card id,
-    else the machine id. Hashed nowhere: it stays in this device's own journal.
-    """
-    parts = []
-    for path in ("/proc/device-tree/serial-number", "/sys/block/mmcblk0/device/cid"):
-        try:
-            parts.append(Path(path).read_text().strip("\0\n "))
-        except OSError:
-            continue
-    if not parts:
-        try:
-            parts.append(Path("/etc/machine-id").read_text().strip())
-        except OSError:
-            parts.append("unknown")
-    return "/".join(parts)
-
-
 def build(settings: DeviceSettings, clock: Clock, moment: Moment, wake: threading.Event) -> Agent:
     """Open files, lines and readers, in this order: a line is safe before a card can be read."""
     from edge.agent import Agent, Parts
+    from edge.keyring import Keyring
     from edge.offline_cache.lookup import Cache
     from edge.offline_cache.record import open_journal
     from edge.readers.open_reader import open_reader
@@ -72,9 +54,10 @@ def build(settings: DeviceSettings, clock: Clock, moment: Moment, wake: threadin
         site=settings.site_id,
         journal=journal.writer.db,
     )
+    keyring = Keyring(settings.folders.state, site=settings.site_id)
     readers = {
         reader.reader_id: (
-            open_reader(reader, wake=wake.set, now_ms=clock.mono_ms),
+            open_reader(reader, wake=wake.set, now_ms=clock.mono_ms, cards=keyring),
             reader.access_point_id,
         )
         for reader in settings.readers
@@ -90,6 +73,7 @@ def build(settings: DeviceSettings, clock: Clock, moment: Moment, wake: threadin
         lines=lines,
         ring_sync=lambda: ring(sync_socket),
         move_line=lines.move if lines and wiring and wiring.driver is Driver.MOCK else None,
+        keyring=keyring,
     )
     return Agent(parts, moment)
 
@@ -123,6 +107,8 @@ def run(settings: DeviceSettings) -> None:
                 agent.step(moment, rung=rung)
                 for request in control.poll():
                     answer(agent, request, clock.moment())
+                if agent.stopping:
+                    break
                 due_ms = agent.due_ms()
                 wait_s = STEP_S_MAX if due_ms is None else (due_ms - clock.mono_ms()) / 1000
                 wake.wait(min(STEP_S_MAX, max(STEP_S_MIN, wait_s)))

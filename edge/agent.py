@@ -18,6 +18,7 @@ What waits is put into bounded queues by the readers', lines' and socket's threa
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -25,17 +26,33 @@ from edge import logs
 from edge.clock import Anchor, Clock
 from edge.counter import Counter
 from edge.gate import Gate
-from edge.messages import ScopeKey
-from edge.model import CorruptData, DeviceFault, Moment, SetupProblem, Station
+from edge.keeper import Keeper
+from edge.keyring import Keyring
+from edge.messages import PassageFact, ProfileRow, ScopeKey, Stream
+from edge.model import CorruptData, DeviceFault, Moment, PassageResult, SetupProblem, Station
+from edge.offline_cache import outbox, standing
+from edge.offline_cache.card_counters import CardCounters
 from edge.offline_cache.lookup import Cache
+from edge.offline_cache.peers import Known, note_seen, seen_of
 from edge.offline_cache.record import Journal
+from edge.order_rules import Here
 from edge.orders import Orders
+from edge.pos.till import Phase
 from edge.readers.reader import CardRead, LinkDown, LinkUp, Reader, ReadFailed, Signal
 from edge.settings import DeviceSettings
 from edge.trust import KeyStore, ScopeKeys, credential_id, open_scope_keys
 from edge.turnstile.lines import Lines
+from edge.turnstile.officer import Light
 
 LOOK_MS = 1_000  # house.md: a look every second covers a lost doorbell.
+TAPS_KEPT = 512  # Our choice: a morning at one lane; enough for a hundredth part.
+LIGHT_SIGNALS = {
+    Light.GREEN: Signal.GRANTED,
+    Light.RED: Signal.REFUSED,
+    Light.AMBER: Signal.ASK,
+    Light.BLUE: Signal.DOWN,
+    Light.GREY: Signal.DOWN,
+}
 
 
 @dataclass(slots=True)
@@ -61,6 +78,7 @@ class Parts:
     lines: Lines | None  # None where the station drives no lane.
     ring_sync: Callable[[], None]
     move_line: Callable[[str, bool], None] | None = None  # Virtual inputs only.
+    keyring: Keyring | None = None  # What readers may ask of cards; None: numbers alone.
 
 
 class Agent:
@@ -75,14 +93,26 @@ class Agent:
         self.counters: dict[str, int] = {}
         self.gates: dict[str, Gate] = {}
         self.till: Counter | None = None
+        self.lockdown = standing.lockdown(parts.journal.writer.db)
+        self.stopping = False  # By order: the process is to end, and be started again.
+        self._level = logs.LevelKeeper(parts.settings.log_level)
+        self.taps_ms: deque[int] = deque(maxlen=TAPS_KEPT)  # How long each took, read to answer.
         self._gate_by_line: dict[str, Gate] = {}
         self._log = logs.get("agent")
         self._keys: dict[str, ScopeKeys] = {}
         self._sealed: list[ScopeKey] = []
+        self._told: tuple[Mapping[str, ProfileRow], ScopeKeys | None] = ({}, None)  # The keyring.
         self._looked_ms: int | None = None
+        self._seen: Known = seen_of(parts.journal.writer.db)  # Of peers, as last noted.
         self._rung_at = 0
+        self._reads_before = 0
+        self.keeper = Keeper(
+            parts.journal, parts.cache, station=parts.settings.station, count=self.count
+        )
+        self.keeper.look(moment, None)  # An old copy is noticed before its next fact.
+        counters = CardCounters(parts.journal.writer.db)
         if parts.settings.station is Station.TILL:
-            self.till = Counter(parts.cache, parts.journal, self.count, parts.clock.zone)
+            self.till = Counter(parts.cache, parts.journal, counters, self.count, parts.clock.zone)
         for name, point in parts.settings.access_points().items():
             assert parts.lines is not None
             gate = Gate(
@@ -90,14 +120,24 @@ class Agent:
                 lines=parts.lines,
                 cache=parts.cache,
                 journal=parts.journal,
+                counters=counters,
                 count=self.count,
                 moment=moment,
+                lockdown=self.lockdown,
             )
             self.gates[name] = gate
             if point.rotation is not None:
                 self._gate_by_line[point.rotation.line_id] = gate
-        self.orders = Orders(parts.cache, parts.journal, self.gates, self.count)
+        here = Here(
+            access_points={name: gate.point.direction for name, gate in self.gates.items()},
+            readers=len(self.readers),
+            scopes=frozenset(parts.cache.scopes.values()),
+        )
+        self.orders = Orders(
+            parts.cache, parts.journal, self.gates, here=here, actions=self, count=self.count
+        )
         self.orders.close_unacted(moment)
+        self._end_grants(moment)
 
     # ------------------------------------------------------------------------ one step
 
@@ -115,6 +155,9 @@ class Agent:
             gate.step(moment)
         if self.till is not None:
             self.till.step(moment)
+        busy = self._busy()
+        self.keeper.step(moment, busy=busy)
+        self.stopping = self.stopping or (self.keeper.wants_restart and not busy)
         if self.parts.journal.head != self._rung_at:
             self._rung_at = self.parts.journal.head
             self.parts.ring_sync()
@@ -134,6 +177,22 @@ class Agent:
         for state in self.readers.values():
             state.reader.signal(Signal.ASK)
 
+    def lock_down(self, on: bool, moment: Moment) -> None:
+        """By order, and on disk already: nobody comes in, or everybody may again."""
+        self.lockdown = on
+        self._log.warning("lockdown" if on else "lockdown lifted")
+        for gate in self.gates.values():
+            gate.lock_down(on, moment)
+
+    def restart(self) -> None:
+        """By order: end in order; whoever started this process starts it again."""
+        self._log.warning("restart by order")
+        self.stopping = True
+
+    def set_log_level(self, level: str, minutes: int, moment: Moment) -> None:
+        """By order: for so many minutes, or until the next start (0)."""
+        self._level.order(level, minutes, moment.mono_ms)
+
     def move(self, line_id: str, active: bool) -> None:
         """Move a virtual input; `SetupProblem` on real lines, which only their wires move."""
         if self.parts.move_line is None:
@@ -143,13 +202,23 @@ class Agent:
     def keys_of(self, scope: str) -> ScopeKeys | None:
         return self._keys.get(scope)
 
+    def _busy(self) -> bool:
+        """Somebody is at a reader, in the lane, or about to pay."""
+        reads, self._reads_before = self._reads_before, self.counters.get("reads", 0)
+        if reads != self._reads_before or any(gate.relay_active for gate in self.gates.values()):
+            return True
+        return self.till is not None and self.till.state.phase is not Phase.OPEN
+
     # ------------------------------------------------------------------------- a tap
 
     def _take_reads(self, name: str, state: ReaderState, moment: Moment) -> None:
         for event in state.reader.poll():
             match event:
                 case CardRead():
-                    self.take_read(event, state.access_point_id, self.parts.clock.moment())
+                    shown = self.parts.clock.moment()
+                    self.take_read(event, state.access_point_id, shown)
+                    self.taps_ms.append(self.parts.clock.mono_ms() - shown.mono_ms)
+                    state.reader.signal(self._signal_for(state.access_point_id))
                 case LinkUp():
                     state.up, state.reason = True, ""
                     self._log.info("reader up", reader=name)
@@ -159,18 +228,29 @@ class Agent:
                 case ReadFailed(failure=failure):
                     self.count(f"read_failed_{failure}")
                     gate = self.gates.get(state.access_point_id)
-                    if gate is not None:
+                    if self.till is not None:
+                        self.till.show_failed_read(failure, moment)
+                    elif gate is not None:
                         gate.show_failed_read(failure, moment)
 
     def take_read(self, read: CardRead, access_point_id: str, moment: Moment) -> None:
         """One card, to the gate or the till it was shown at."""
         self.count("reads")
+        if read.evidence is not None and read.evidence.failure is not None:
+            self.count(f"not_proven_{read.evidence.failure}")
         keys = self._keys.get(self.parts.cache.scopes["people"])
         identifier = "" if keys is None else self._identify_card(read, keys)
         if self.till is not None:
             self.till.tap(identifier, read, moment, keys)
         elif access_point_id in self.gates:
             self.gates[access_point_id].tap(identifier, read, moment, keys)
+
+    def _signal_for(self, access_point_id: str) -> Signal:
+        """What the reader's own lamp says: the same as the screen beside it."""
+        if self.till is not None:
+            return Signal.GRANTED if self.till.view().colour == "green" else Signal.REFUSED
+        gate = self.gates.get(access_point_id)
+        return Signal.DOWN if gate is None else LIGHT_SIGNALS[gate.shown.light]
 
     def _identify_card(self, read: CardRead, keys: ScopeKeys) -> str:
         """The list's name for this card, by the key the list in force was made with. "" when that
@@ -198,10 +278,13 @@ class Agent:
                     boot=anchor.boot, mono_ms=anchor.mono_ms, utc_ms=anchor.utc_ms
                 )
                 self.parts.clock.floor_ms = anchor.floor_utc_ms
+            self._level.settle(cache.log_level(), moment.mono_ms)
             sealed = cache.sealed_keys()
             if sealed != self._sealed:
                 self._open_keys(sealed)
                 self._sealed = sealed
+            self._renew_keyring()
+            self._note_seen()
         except (CorruptData, DeviceFault) as problem:
             self.count("look_failed")
             self._log.error("cannot read what the city sent", reason=str(problem))
@@ -211,6 +294,39 @@ class Agent:
                 for state in self.readers.values()
                 if state.access_point_id == gate.point.access_point_id
             )
+        self.keeper.look(moment, self._part_states())
+
+    def _part_states(self) -> dict[str, tuple[str, str]]:
+        """What the city may want to know went or came back."""
+        states = {
+            f"reader {name}": ("up", "") if state.up else ("down", state.reason)
+            for name, state in self.readers.items()
+        }
+        for name, gate in self.gates.items():
+            states[f"access point {name}"] = ("up" if gate.ready else "down", "")
+        return states
+
+    def _note_seen(self) -> None:
+        """A till's sales rest from here on what its peers have done so far; they are told so."""
+        known = self.parts.cache.peers_known() if self.till is not None else None
+        if known is None or known == self._seen:
+            return
+        with self.parts.journal.writer.transaction() as db:
+            note_seen(db, known)
+        self._seen = known
+        self.parts.ring_sync()
+
+    def _renew_keyring(self) -> None:
+        """Readers ask of cards what the newest settings and keys say."""
+        keyring, cache = self.parts.keyring, self.parts.cache
+        keys = self._keys.get(cache.scopes["people"])
+        told = (cache.small.profiles, keys)
+        if keyring is None or told == self._told:
+            return
+        self._told = told
+        for problem in keyring.renew(*told):
+            self.count("card_profile_unusable")
+            self._log.error("cards of this kind are numbers here", reason=problem)
 
     def _open_keys(self, sealed: Iterable[ScopeKey]) -> None:
         keys = list(sealed)
@@ -219,11 +335,38 @@ class Agent:
             if opened is not None:
                 self._keys[scope] = opened
 
+    def _end_grants(self, moment: Moment) -> None:
+        """Every grant ends in a result: of one whose agent ended before it, nobody can know."""
+        journal = self.parts.journal
+        life = outbox.lives(journal.writer.db, Stream.MAIN)[-1]
+        grants = outbox.unended_grants(journal.writer.db, life)
+        if not grants:
+            return
+        with journal.record(moment) as ending:
+            for grant in grants:
+                ending.add(
+                    PassageFact(
+                        **ending.stamp(moment),
+                        access_point=grant.access_point,
+                        zone=grant.zone,
+                        direction=grant.direction,
+                        result=PassageResult.UNKNOWN,
+                        passage=f"{grant.epoch}.{grant.sequence}",
+                        cardholder=grant.cardholder,
+                    )
+                )
+
     def close(self) -> None:
         """Let go of readers, lines and files; lines first, they hold a gate."""
         if self.parts.lines is not None:
             self.parts.lines.close()
+        try:
+            self._end_grants(self.parts.clock.moment())
+        except (DeviceFault, CorruptData) as problem:
+            self._log.error("open grants stay without an end", reason=str(problem))
         for reader, _ in self.parts.readers.values():
             reader.close()
+        if self.parts.keyring is not None:
+            self.parts.keyring.close()
         self.parts.cache.close()
         self.parts.journal.close()

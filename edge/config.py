@@ -21,6 +21,7 @@ from edge.settings import (
     PULSE_MS_CEILING,
     PULSE_MS_DEFAULT,
     PULSE_MS_MIN,
+    READER_FRAMES,
     WAIT_MS_CEILING,
     WAIT_MS_DEFAULT,
     AccessPointSettings,
@@ -30,19 +31,17 @@ from edge.settings import (
     LineSettings,
     Pull,
     ReaderSettings,
+    reader_problems,
 )
 
 SCHEMA: Final = 1
 FILE_BYTES_MAX: Final = 256 * 1024  # Our choice: a hundred times the largest sensible file.
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")  # protocol.md: fits a topic and a CN.
+PORT_MAX: Final = 65_535  # TCP.
 PIN_MAX: Final = 27  # The 40-pin header of every Raspberry Pi has BCM 0..27.
 ENDPOINT: Final = re.compile(r"mqtts?://[^/\s:]+(:\d{1,5})?")
-BAUD_MIN: Final = 300  # Our choice: nothing slower is sold,
-BAUD_MAX: Final = 4_000_000  # and Linux names no faster speed (termios(3)).
 VALUE_CHARS_SHOWN: Final = 80  # Our choice: one line on a technician's screen.
 KEY_CHARS_SHOWN: Final = 160  # Our choice: longer than any key of ours.
-READER_DRIVERS: Final = ("serial", "pcsc")
-FRAMES: Final = ("id12", "hex_line")
 LANE_DRIVERS: Final = ("lgpio", "mock")
 WITH_LANES: Final = (Station.ENTRANCE, Station.PRESCHOOL)
 
@@ -112,9 +111,13 @@ class _Checker:
         self.problems: list[Problem] = []
         self._taken: dict[str, str] = {}
         self._pins: dict[int, str] = {}
+        self._ports: dict[str, str] = {}
 
     def wrong(self, key: str, found: str, do: str) -> None:
-        self.problems.append(Problem(key=key[:KEY_CHARS_SHOWN], found=found, do=do))
+        """The first thing wrong with a key; what follows from it would only confuse."""
+        problem = Problem(key=key[:KEY_CHARS_SHOWN], found=found, do=do)
+        if problem.key not in {told.key for told in self.problems}:
+            self.problems.append(problem)
 
     def device(self, table: dict[str, Any], source: Path) -> DeviceSettings | None:
         root = _Table(self, "", table)
@@ -125,6 +128,7 @@ class _Checker:
         folders = root.table("folders")
         city = root.table("city")
         control = root.table("control")
+        metrics = root.table("metrics")
         device_id = device.name("id")
         site_id = device.name("site")
         station = device.choice("station", Station)
@@ -149,8 +153,9 @@ class _Checker:
             lanes=lanes,
             simulated_taps=control.get("simulated_taps", bool, False),
             log_level=self._level(control.get("log_level", str, "info")),
+            metrics_port=metrics.number("port", 0, 0, PORT_MAX),
         )
-        for part in (device, folders, city, control, root):
+        for part in (device, folders, city, control, metrics, root):
             part.no_more()
         return settings
 
@@ -181,24 +186,27 @@ class _Checker:
         return name
 
     def _reader(self, item: _Table) -> ReaderSettings:
+        key_file = item.get("key_file", str, "")
         settings = ReaderSettings(
             reader_id=self._unique(item.path("id"), item.name("id")),
-            driver=item.one_of("driver", READER_DRIVERS),
+            driver=item.get("driver", str, ""),
             port=item.get("port", str, ""),
             frame=item.get("frame", str, ""),
             baud=item.get("baud", int, BAUD_DEFAULT),
+            numbering=item.get("numbering", str, ""),
+            reversed=item.get("reversed", bool, False),
+            address=item.get("address", int, 0),
+            key_file=str(self.base / key_file) if key_file else "",
             name=item.get("name", str, ""),
             access_point_id=item.get("access_point", str, ""),
         )
-        if settings.driver == "serial":
-            if not settings.port.startswith("/"):
-                self.wrong(item.path("port"), _shown(settings.port), "give the device's full path")
-            if settings.frame not in FRAMES:
-                self.wrong(
-                    item.path("frame"), _shown(settings.frame), f"one of {', '.join(FRAMES)}"
-                )
-            if not BAUD_MIN <= settings.baud <= BAUD_MAX:
-                self.wrong(item.path("baud"), _shown(settings.baud), "see the reader's data sheet")
+        for problem in reader_problems(settings):
+            self.wrong(item.path(problem.key), _shown(problem.found), problem.do)
+        if settings.driver in READER_FRAMES and settings.port:
+            taken_by = self._ports.setdefault(settings.port, item.path("port"))
+            if taken_by != item.path("port"):
+                do = f"already used at {taken_by}; each reader has a port of its own"
+                self.wrong(item.path("port"), _shown(settings.port), do)
         item.no_more()
         return settings
 

@@ -176,8 +176,15 @@ def _refusal(why: str) -> bytes:
 
 
 def _send(client: socket.socket, data: bytes) -> None:
+    """The last word to a client. What it said beyond its request is read and dropped: closed with
+    that unread, it would see a broken connection and not the answer (unix(7))."""
     try:
         client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        client.setblocking(False)
+        for _ in range(WAITING_MAX):
+            if not client.recv(REQUEST_BYTES_MAX):
+                break
     except OSError:
         pass  # The client is gone: there is nobody to tell.
 

@@ -22,6 +22,7 @@ from edge.model import (
     Product,
     PurchaseView,
 )
+from edge.offline_cache.card_counters import CardCounters
 from edge.offline_cache.lookup import Cache
 from edge.offline_cache.record import Journal
 from edge.pos.basket import Basket, BasketProblem
@@ -29,7 +30,8 @@ from edge.pos.cashier import CashierView, cashier_view
 from edge.pos.decision import PurchaseDecision, PurchasePolicy, decide_purchase
 from edge.pos.ledger import TAKINGS_ACCOUNT
 from edge.pos.till import Notice, TapAnswer, TillState
-from edge.readers.reader import CardRead
+from edge.readers.proving import DISPROVED
+from edge.readers.reader import CardRead, ReadFailure
 from edge.trust import ScopeKeys
 
 NOTHING_HELD = PurchaseView(
@@ -47,12 +49,18 @@ class Counter:
     """One till."""
 
     def __init__(
-        self, cache: Cache, journal: Journal, count: Callable[[str], None], zone: ZoneInfo
+        self,
+        cache: Cache,
+        journal: Journal,
+        counters: CardCounters,
+        count: Callable[[str], None],
+        zone: ZoneInfo,
     ) -> None:
         self._zone = zone
         self.state = TillState()
         self._cache = cache
         self._journal = journal
+        self._counters = counters
         self._count = count
         self._menu: VersionMark | None = None
         self._log = logs.get("till")
@@ -95,6 +103,12 @@ class Counter:
     ) -> None:
         """Look up, decide, record, show: in this order."""
         now_ms = moment.mono_ms
+        counter = None if read.evidence is None else read.evidence.counter
+        replayed = (
+            bool(credential_id)
+            and counter is not None
+            and self._counters.is_replayed(credential_id, counter)
+        )
         self.state, answer = self.state.tap(
             credential_id, read_at_ms=min(read.at_ms, now_ms), now_ms=now_ms
         )
@@ -108,7 +122,11 @@ class Counter:
             self.state = self.state.fail(Notice.DATE_NEEDED, now_ms=now_ms)
             return
         presentation = Presentation(
-            credential_id=credential_id, age_ms=max(0, now_ms - read.at_ms), tier=read.tier
+            credential_id=credential_id,
+            age_ms=max(0, now_ms - read.at_ms),
+            tier=read.tier,
+            replayed=replayed,
+            ambiguous=read.is_ambiguous,
         )
         view = self._view(credential_id, moment)
         decision = decide_purchase(
@@ -127,8 +145,14 @@ class Counter:
             self._log.error("cannot record, so nothing is sold", reason=str(fault))
             self.state = self.state.fail(Notice.NOT_RECORDED, now_ms=now_ms)
             return
+        self._counters.written()
         self._count("sold" if decision.sold else f"refused_{decision.reason}")
         self.state = self.state.answer(decision, now_ms=now_ms)
+
+    def show_failed_read(self, failure: ReadFailure, moment: Moment) -> None:
+        """A card was shown that names nobody: the cashier is told what to do."""
+        notice = Notice.CARD_NOT_PROVEN if failure in DISPROVED else Notice.CARD_NOT_READ
+        self.state = self.state.unread(notice, now_ms=moment.mono_ms)
 
     # ------------------------------------------------------------------------- helpers
 
@@ -143,7 +167,10 @@ class Counter:
         """The local date on which the city issued the base; it needs no clock of ours."""
         if view.money is None or not view.money.issued_utc_ms:
             return None
-        issued = datetime.fromtimestamp(view.money.issued_utc_ms / 1000, UTC)
+        try:
+            issued = datetime.fromtimestamp(view.money.issued_utc_ms / 1000, UTC)
+        except (ValueError, OverflowError, OSError):
+            return None  # No date that a calendar knows; the list's age decides.
         return issued.astimezone(self._zone).date().isoformat()
 
     def _view(self, credential_id: str, moment: Moment) -> PurchaseView:
@@ -196,6 +223,7 @@ class Counter:
         }
         cardholder = view.cardholder
         with self._journal.record(moment) as tap:
+            self._counters.write(tap.db)
             if not decision.sold:
                 tap.add(
                     SaleRefused(

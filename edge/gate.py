@@ -18,10 +18,12 @@ from edge.model import (
     CacheView,
     CorruptData,
     DeviceFault,
+    Direction,
     Moment,
     Outcome,
     Presentation,
 )
+from edge.offline_cache.card_counters import CardCounters
 from edge.offline_cache.lookup import Cache
 from edge.offline_cache.record import Journal
 from edge.readers.reader import CardRead, ReadFailure
@@ -37,11 +39,13 @@ from edge.turnstile.passage import (
     Free,
     Grant,
     LetGo,
+    Lockdown,
     Passage,
     Pulse,
     Result,
     Rotated,
 )
+from edge.turnstile.passage_table import State
 from edge.wiring import direction_of
 
 REPEAT_MS_MAX = 3_000  # lane.md: the same card again within 3 s is a duplicate.
@@ -69,10 +73,13 @@ class Gate:
         lines: Lines,
         cache: Cache,
         journal: Journal,
+        counters: CardCounters,
         count: Callable[[str], None],
         moment: Moment,
+        lockdown: bool = False,
     ) -> None:
         self.point = point
+        self.lockdown = lockdown and point.direction is Direction.IN
         self.reader_up = False
         self.out_of_order = False  # Its line does not move: nobody is told to pass.
         self.shown = officer.WAITING
@@ -80,7 +87,9 @@ class Gate:
         self._lines = lines
         self._cache = cache
         self._journal = journal
+        self._counters = counters
         self._count = count
+        self._unrecorded_grants = 0
         self._last: _LastTap | None = None
         self._views: dict[str, officer.LaneView] = {}  # Of grants that have not ended yet.
         self._log = logs.get(f"gate {point.access_point_id}")
@@ -89,6 +98,7 @@ class Gate:
             direction_of(point).passage,
             now_ms=moment.mono_ms,
             sensor_active=rotation is not None and lines.is_active(rotation.line_id),
+            lockdown=lockdown,
         )
 
     # ------------------------------------------------------------------------- a tap
@@ -97,12 +107,18 @@ class Gate:
         self, credential_id: str, read: CardRead, moment: Moment, keys: ScopeKeys | None
     ) -> None:
         """Look up, decide, record, act: in this order, whatever the outcome."""
+        counter = None if read.evidence is None else read.evidence.counter
+        replayed = (
+            bool(credential_id)
+            and counter is not None
+            and self._counters.is_replayed(credential_id, counter)
+        )
         if self._is_repeat(credential_id, read.at_ms):
             assert self._last is not None
             self._count("repeats")
             former = self._last.view
             # A grant that was used up is not shown again: the lane is shut behind its person.
-            if former.state != "granted" or former.passage in self._views:
+            if former.state != "granted" or former.passage == self.passage.granted_id:
                 self.shown = former
             return
         view = self._view(credential_id, moment)
@@ -110,11 +126,13 @@ class Gate:
             credential_id=credential_id,
             age_ms=max(0, moment.mono_ms - read.at_ms),
             tier=read.tier,
+            replayed=replayed,
         )
         point = AccessPoint(
             access_point_id=self.point.access_point_id,
             zone_id=self.point.zone_id,
             direction=self.point.direction,
+            lockdown=self.lockdown,
         )
         decision = decide_access(presentation, view, point, moment.now(), self._policy())
         cardholder = view.cardholder
@@ -138,13 +156,20 @@ class Gate:
         if decision.outcome is not Outcome.GRANT:
             self.shown = answer
             return
-        # While someone is still passing this person waits; the screen turns when the lane does.
-        self._views[passage_id] = answer
-        self._show_granted()
+        if self.passage.holds(passage_id):
+            # While someone is still passing this person waits; the screen turns when the lane does.
+            self._views[passage_id] = answer
+            self._show_granted()
+        elif self.passage.free:
+            self.shown = officer.freed(answer, now_ms=moment.mono_ms)
+        else:
+            # The queue is full or the lane shut: that grant has ended, the next tap is a new one.
+            self.shown = officer.please_wait(now_ms=moment.mono_ms)
+            self._last = None
 
     def open_once(self, passage_id: str, moment: Moment) -> bool:
         """By order: one person passes without a card. False when the lane cannot take it."""
-        if self.passage.full:
+        if self.out_of_order or self.passage.full:
             return False
         granted = Grant(passage_id=passage_id, cardholder_id=None)
         self._carry_out(self.passage.step(moment.mono_ms, granted), moment)
@@ -159,6 +184,11 @@ class Gate:
         self._show_granted()
         return True
 
+    def lock_down(self, on: bool, moment: Moment) -> None:
+        """By order: nobody comes in until it is lifted. Way out stays as it is."""
+        self.lockdown = on and self.point.direction is Direction.IN
+        self._carry_out(self.passage.step(moment.mono_ms, Lockdown(on=on)), moment)
+
     def show_failed_read(self, failure: ReadFailure, moment: Moment) -> None:
         """A card was shown that names nobody: say so, nobody is refused in silence."""
         self.shown = officer.failed_read(failure.value, now_ms=moment.mono_ms)
@@ -171,7 +201,7 @@ class Gate:
 
     def step(self, moment: Moment) -> None:
         self._carry_out(self.passage.step(moment.mono_ms), moment)
-        if self.out_of_order and not self._lines.problems():
+        if self.out_of_order and not self._line_problem():
             self.out_of_order = False
             self._log.info("the line moves again")
             self._carry_out(self.passage.step(moment.mono_ms, Fault(on=False)), moment)
@@ -182,15 +212,28 @@ class Gate:
         return self.passage.due_ms
 
     @property
+    def ready(self) -> bool:
+        """Whether who taps here can pass: the line moves and the arm is at rest."""
+        return not self.out_of_order and self.passage.state is not State.HELD
+
+    @property
     def relay_active(self) -> bool:
         return self._lines.is_active(self.point.relay.line_id)
 
     def screen(self, moment: Moment) -> officer.LaneView:
         if self.out_of_order:
             return officer.LANE_DOWN
-        return officer.now_shown(self.shown, now_ms=moment.mono_ms, up=self.reader_up)
+        if self.passage.state is State.HELD:
+            return officer.LANE_HELD
+        shown = officer.now_shown(self.shown, now_ms=moment.mono_ms, up=self.reader_up)
+        return officer.LOCKED_DOWN if self.lockdown and shown == officer.WAITING else shown
 
     # ------------------------------------------------------------------------- helpers
+
+    def _line_problem(self) -> str:
+        """What is wrong with this direction's own line; others of the lane do not count."""
+        relay = self.point.relay.line_id
+        return next((text for text in self._lines.problems() if relay in text), "")
 
     def _is_repeat(self, credential_id: str, read_at_ms: int) -> bool:
         """The same card again so soon that the answer cannot be another, unless it was told to
@@ -198,6 +241,7 @@ class Gate:
         last = self._last
         return (
             last is not None
+            and bool(credential_id)
             and last.credential_id == credential_id
             and 0 <= read_at_ms - last.at_ms <= REPEAT_MS_MAX
             and last.reason not in (AccessReason.STALE_READ, AccessReason.REPLAYED)
@@ -260,7 +304,8 @@ class Gate:
         version = None if people is None else people.version
         try:
             with self._journal.record(moment) as tap:
-                return tap.add(
+                self._counters.write(tap.db)
+                passage_id = tap.add(
                     AccessFact(
                         **tap.stamp(moment),
                         access_point=self.point.access_point_id,
@@ -282,9 +327,12 @@ class Gate:
                         read_age_ms=presentation.age_ms,
                     )
                 )
+            self._counters.written()
+            return passage_id
         except (DeviceFault, CorruptData) as fault:
             self._unrecordable("access", fault)
-            return f"{self._journal.epoch}.unrecorded"
+            self._unrecorded_grants += 1
+            return f"{self._journal.epoch}.unrecorded-{self._unrecorded_grants}"
 
     def _carry_out(self, answers: Sequence[Answer], moment: Moment) -> None:
         """In order: what the lane is to do, and what became of a grant."""
@@ -305,7 +353,8 @@ class Gate:
                     self._log.warning("look at the lane", what=what.value)
         if results:
             self._record_results(results, moment)
-        self._show_granted()
+        if any(isinstance(answer, Pulse) for answer in answers):
+            self._show_granted()
         if not moved and not self.out_of_order:
             self.out_of_order = True
             self._carry_out(self.passage.step(moment.mono_ms, Fault(on=True)), moment)

@@ -7,6 +7,7 @@ station's own socket.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from edge.agent import Agent
@@ -58,8 +59,29 @@ def status(agent: Agent, moment: Moment) -> dict[str, Any]:
             "acknowledged": agent.parts.cache.acknowledged("main", journal.epoch),
             "unrecorded": sum(sum(g.unrecorded.values()) for g in agent.gates.values()),
         },
-        "counters": dict(agent.counters),
+        "counters": agent.counters
+        | ({} if agent.parts.keyring is None else agent.parts.keyring.counts()),
+        "disk": agent.keeper.status(moment),
+        "lockdown": agent.lockdown,
+        "tap_ms": spread_of(agent.taps_ms),
         "simulated_taps": settings.simulated_taps,
+    }
+
+
+def spread_of(times_ms: Sequence[int]) -> dict[str, int]:
+    """How long the newest took: the middle one, and what a hundredth part exceeds.
+
+    >>> spread_of([3, 1, 2])
+    {'count': 3, 'p50': 2, 'p99': 3}
+    """
+    if not times_ms:
+        return {"count": 0, "p50": 0, "p99": 0}
+    in_order = sorted(times_ms)
+    last = len(in_order) - 1
+    return {
+        "count": len(in_order),
+        "p50": in_order[last // 2],
+        "p99": in_order[min(last, -(-99 * len(in_order) // 100) - 1)],
     }
 
 

@@ -46,12 +46,14 @@ MESSAGE_BYTES_MAX: Final = (
 BATCH_BYTES_MAX: Final = 32 * 1024  # protocol.md.
 BATCH_ROWS_MAX: Final = 100  # protocol.md; measured knee of facts per second against batch size.
 FACT_BYTES_MAX: Final = 16 * 1024  # Our choice: a basket of 40 lines is 4 KiB; half a batch.
+RESTATES_BYTES_MAX: Final = 24 * 1024  # A whole fact in base64 (4/3 of it), and a header of 500 B.
 CHUNK_BYTES_MAX: Final = 56 * 1024  # Our choice: leaves room for envelope and topic in a message.
 CHUNK_ROWS_BYTES_MAX: Final = 4 * 1024 * 1024  # Our choice: one chunk unpacked, zip bombs end here.
 DIGEST_BYTES: Final = 32
 NO_DIGEST: Final = ""  # `previous` of the first fact of an epoch.
 
-assert BATCH_BYTES_MAX + FACT_BYTES_MAX < MESSAGE_BYTES_MAX
+assert FACT_BYTES_MAX * 4 // 3 + 1024 < RESTATES_BYTES_MAX
+assert BATCH_BYTES_MAX + RESTATES_BYTES_MAX < MESSAGE_BYTES_MAX
 assert CHUNK_BYTES_MAX < MESSAGE_BYTES_MAX
 
 
@@ -96,7 +98,7 @@ class Fact(Wire, frozen=True, kw_only=True, tag_field="kind"):
 class StreamOpened(Fact, frozen=True, kw_only=True, tag="stream_opened"):
     """The first fact of every epoch: why a new life began."""
 
-    why: str  # new_store, restored_image, damaged
+    why: str  # new_store, restored_image, damaged, city_ahead, lost_tail, lost_sync
     software: str
     station: Station
     after_epoch: str | None = None
@@ -190,7 +192,8 @@ class OrderAnswer(Fact, frozen=True, kw_only=True, tag="order_answer"):
     counter: int
     order: str
     accepted: bool
-    why: str  # "" when accepted; else late, early, used_counter, unknown_order, not_here, clock
+    why: str  # "" when accepted; else unknown_order, not_here, arguments, too_often, busy, clock,
+    #           early, late (edge/orders.py and sync/orders.py say when).
     access_point: str | None = None
 
 
@@ -216,6 +219,66 @@ class Unrecorded(Fact, frozen=True, kw_only=True, tag="unrecorded"):
     counts: dict[str, int]
 
 
+class LogLines(Fact, frozen=True, kw_only=True, tag="log_lines"):
+    """What a process logged, by order `fetch_logs`, in parts; redacted where it was logged."""
+
+    counter: int  # Of the order.
+    process: str
+    part: int  # From 1 to `parts`.
+    parts: int
+    lines: tuple[str, ...]
+
+
+class Noted(Fact, frozen=True, kw_only=True, tag="noted"):
+    """Something about the device itself that a person may ask about later."""
+
+    what: str  # first_contact, root, configuration, certificate, key, refused_by_broker
+    why: str = ""
+    number: int | None = None  # A version, where there is one.
+    until_utc_s: int | None = None  # An end, where there is one.
+
+
+class Restates(Fact, frozen=True, kw_only=True, tag="restates"):
+    """A fact of a closed epoch of this stream once more, by its original bytes.
+
+    The epoch was closed because the city has other facts, or more of them, under its numbers: the
+    journal was an old copy. What the city does not hold under that key with those bytes counts as
+    if it had arrived there; what it does hold so, counts once.
+    """
+
+    old_epoch: str
+    old_sequence: int
+    body: bytes  # The fact's line as it was encoded; base64 in JSON.
+
+
+class EpochClosed(Fact, frozen=True, kw_only=True, tag="epoch_closed"):
+    """The end of an epoch that was closed: all that this device can still say of it was said."""
+
+    old_epoch: str
+    kept_up_to: int  # Up to here it is one history with the city's; above it facts are restated.
+    head: int  # The last fact ever known here.
+    restated: int
+    missing: dict[str, int]  # Facts that are gone, by kind as far as known, else under `unknown`.
+
+
+class Folded(Fact, frozen=True, kw_only=True, tag="folded"):
+    """Facts of this stream that went, unacknowledged, to make room: never money."""
+
+    of_epoch: str
+    source: int  # First and
+    target: int  # last of them.
+    counts: dict[str, int]  # By kind.
+    digest: str  # Of the fact at `target`, whose chain holds all before it.
+
+
+class PartState(Fact, frozen=True, kw_only=True, tag="part_state"):
+    """A part of the station went or came back. In `diag`, whose oldest go undeclared."""
+
+    part: str  # link, reader r1, lane north, disk
+    state: str  # up, down, tight, full
+    why: str = ""
+
+
 AnyFact = (
     StreamOpened
     | AccessFact
@@ -226,6 +289,12 @@ AnyFact = (
     | OrderOutcome
     | UpdateRefused
     | Unrecorded
+    | LogLines
+    | Noted
+    | Restates
+    | EpochClosed
+    | Folded
+    | PartState
 )
 FACT_KINDS: Final[tuple[type[Fact], ...]] = (
     StreamOpened,
@@ -237,6 +306,12 @@ FACT_KINDS: Final[tuple[type[Fact], ...]] = (
     OrderOutcome,
     UpdateRefused,
     Unrecorded,
+    LogLines,
+    Noted,
+    Restates,
+    EpochClosed,
+    Folded,
+    PartState,
 )
 
 
@@ -305,6 +380,15 @@ class StreamHead(Wire, frozen=True, kw_only=True):
     held_from: int  # The oldest fact still held.
 
 
+class ConfigurationReport(Wire, frozen=True, kw_only=True):
+    """Which desired configuration is in force, and what became of the newest one."""
+
+    version: int  # In force; 0 is device.toml alone.
+    wanted: int  # The newest the city asked for.
+    state: str  # applied, trying, rolled_back, refused
+    why: str = ""
+
+
 class Hello(Wire, frozen=True, kw_only=True):
     device: str
     site: str
@@ -318,6 +402,9 @@ class Hello(Wire, frozen=True, kw_only=True):
     held: dict[str, VersionMark]  # scope -> version in force
     keys: dict[str, int]  # scope -> identifier key version held
     v: int = WIRE_VERSION
+    key: str = ""  # base64url SHA-256 of the device key's uncompressed point.
+    root: int = 0  # Version of the root document in force.
+    configuration: ConfigurationReport | None = None
 
 
 class HighWater(Wire, frozen=True, kw_only=True):
@@ -353,6 +440,9 @@ class Health(Wire, frozen=True, kw_only=True):
     parts: dict[str, str]  # reader north-in -> up
     disk_free_bytes: int
     v: int = WIRE_VERSION
+    edge_counters: dict[str, int] = {}  # Of the other process; none while it does not answer.
+    gauges: dict[str, int] = {}  # Units stand last: commit_ms_p99, certificate_left_s, …
+    configuration: ConfigurationReport | None = None
 
 
 # -------------------------------------------------------------------------- lists, down
@@ -370,6 +460,8 @@ class RowKind(StrEnum):
     SITE = "site"
     SCHEDULE = "schedule"
     ROSTER = "roster"
+    DEVICE = "device"
+    PROFILE = "profile"
 
 
 ROW_NUMBERS: Final[dict[RowKind, int]] = {
@@ -381,6 +473,8 @@ ROW_NUMBERS: Final[dict[RowKind, int]] = {
     RowKind.SITE: 48,
     RowKind.SCHEDULE: 49,
     RowKind.ROSTER: 50,
+    RowKind.DEVICE: 51,
+    RowKind.PROFILE: 52,
 }
 
 
@@ -419,12 +513,19 @@ class CardholderRow(RowBody, frozen=True, array_like=True):
 
 
 class CredentialRow(RowBody, frozen=True, array_like=True):
-    """Key: the 16 raw bytes of the credential id."""
+    """Key: the 16 raw bytes of the credential id.
+
+    A card that can prove itself has a profile (a `ProfileRow` of the settings) and its own derived
+    key: 16 bytes, sealed as a column `key` of this row.
+    """
 
     cardholder_id: str
     tier: int
     valid_from_utc_s: int
     valid_until_utc_s: int
+    profile: str = ""
+    key_version: int | None = None
+    sealed_key: bytes = b""
 
 
 class HotRow(RowBody, frozen=True, array_like=True):
@@ -454,6 +555,13 @@ class ProductRow(RowBody, frozen=True, array_like=True):
     purse: str
 
 
+class PeerBroker(Struct, frozen=True, array_like=True):
+    """A broker in the school: the device whose certificate it shows, and where it listens."""
+
+    device: str
+    endpoint: str  # mqtts://host:port
+
+
 class SiteRow(RowBody, frozen=True, array_like=True):
     """Key `site`: the settings a site's city has chosen, in force at the next tap."""
 
@@ -465,6 +573,7 @@ class SiteRow(RowBody, frozen=True, array_like=True):
     passback_mode: PassbackMode
     passback_window_s: int
     base_age_days_max: int
+    peer_brokers: tuple[PeerBroker, ...] = ()  # The first, and its stand-by.
 
 
 class ScheduleRow(RowBody, frozen=True, array_like=True):
@@ -477,6 +586,50 @@ class RosterRow(RowBody, frozen=True, array_like=True):
     """Key: device id."""
 
     station: Station
+    public: bytes = b""  # The device key: EC P-256, an uncompressed point.
+
+
+class SdmMarks(Struct, frozen=True, array_like=True):
+    """Offsets in bytes from the start of the NDEF file; NT4H2421Gx 9.3."""
+
+    template: bytes
+    mac_input: int
+    mac: int
+    picc_data: int | None = None
+    uid: int | None = None
+    counter: int | None = None
+    file_data: int | None = None
+    file_data_size: int = 0
+    lrp: bool = False
+
+
+class DeviceRow(RowBody, frozen=True, array_like=True):
+    """Key: device id. What is set from afar on this one device; other versions, other settings."""
+
+    version: int  # Above 0.
+    values: dict[str, str | int | tuple[str, ...]]  # sync/desired.py lists what is known.
+
+
+class ProfileRow(RowBody, frozen=True, array_like=True):
+    """Key: profile id. How the city personalised one kind of card, and how it is asked.
+
+    `family` is a word of `edge/readers/profile.py`. Shared keys are 16 bytes, sealed with the seal
+    key of the *people* scope as columns `uid_key` and `meta_key` of this row.
+    """
+
+    family: str
+    aid: bytes = b""  # DESFire: three bytes as they are sent.
+    key_no: int = 0  # Of the card's own key.
+    read: tuple[int, int, int, str] | None = None  # File, offset, size, mode; None: the real UID.
+    uid_key_no: int | None = None  # Random UIDs: the shared key that opens GetCardUID.
+    uid_key_version: int | None = None
+    sealed_uid_key: bytes = b""
+    non_first: bool = False
+    read_key_version: bool = False
+    cmac: bool = True  # Ultralight AES: False takes cards whose CMAC is off, as tier 2.
+    version_page: int | None = None  # Ultralight: where the version of the key stands.
+    sdm: SdmMarks | None = None  # NTAG 424 SUN: where its message is in the file.
+    sealed_meta_key: bytes = b""
 
 
 ROW_BODIES: Final[dict[int, type[RowBody]]] = {
@@ -488,6 +641,8 @@ ROW_BODIES: Final[dict[int, type[RowBody]]] = {
     48: SiteRow,
     49: ScheduleRow,
     50: RosterRow,
+    51: DeviceRow,
+    52: ProfileRow,
 }
 
 
@@ -594,6 +749,80 @@ class PushKeys(Wire, frozen=True, kw_only=True, tag_field="push", tag="keys"):
 AnyPush = PushManifest | PushChunk | PushDelta | PushKeys
 
 
+# ---------------------------------------------------- peers, over the school's own broker
+
+
+@unique
+class PeerKind(StrEnum):
+    """What devices of one school say to each other; the last part of the topic."""
+
+    SPEND = "spend"  # A till's `main`, whole: batch lines, as they go to the city.
+    SIDE = "side"  # Passages taken at a lane: a `SideRange`, then the facts' lines.
+    BEAT = "beat"  # A `PeerBeat`.
+    ASK = "ask"  # A `PeerAsk`.
+
+
+class PeerLife(Wire, frozen=True, kw_only=True):
+    """One epoch of a device's `main`, as it stands in its journal."""
+
+    epoch: str
+    held_from: int  # The oldest fact it can still give.
+    head: int  # The last fact that counts under this epoch.
+    side: int = 0  # The last fact that concerns where people are; 0: none.
+
+
+class PeerSeen(Wire, frozen=True, kw_only=True):
+    """Whatever this device decided since rests on all of that epoch up to here."""
+
+    device: str
+    epoch: str
+    up_to: int
+
+
+class PeerBeat(Wire, frozen=True, kw_only=True):
+    """I am here, and so far have I come. `lives` and `seen` come from one look at the journal."""
+
+    device: str
+    site: str
+    session: str  # Random, one start of the process.
+    counter: int  # From 1, in a session.
+    nonce: str  # Random, of this beat.
+    echo: dict[str, str]  # device -> the nonce last heard from it: what proves this beat is new.
+    lives: tuple[PeerLife, ...]  # The current one last.
+    store: str = ""  # Where `seen` was held: what another store has seen counts for nothing.
+    seen: tuple[PeerSeen, ...] = ()
+    base: VersionMark | None = None  # The money picture in force.
+    v: int = WIRE_VERSION
+
+
+class PeerWant(Wire, frozen=True, kw_only=True):
+    """Please say again what you have of this epoch after that fact."""
+
+    device: str  # Who has it.
+    kind: PeerKind
+    epoch: str
+    after: int
+
+
+class PeerAsk(Wire, frozen=True, kw_only=True):
+    device: str
+    site: str
+    wants: tuple[PeerWant, ...]
+    v: int = WIRE_VERSION
+
+
+class SideRange(Wire, frozen=True, kw_only=True):
+    """These are all the facts about where people are in `(after, up_to]` of that epoch."""
+
+    device: str
+    site: str
+    epoch: str
+    after: int
+    up_to: int
+    count: int
+    v: int = WIRE_VERSION
+
+
 # ---------------------------------------------------------------------- keys and orders
 
 
@@ -609,6 +838,24 @@ class Root(Wire, frozen=True, kw_only=True):
     version: int
     keys: tuple[RootKey, ...]
     issued_utc_ms: int
+    list_epoch: int = 1  # The highest there is: only the root key raises it.
+    v: int = WIRE_VERSION
+
+
+class Renew(Wire, frozen=True, kw_only=True):
+    """A device's request for its next certificate, sent under the one it has."""
+
+    device: str
+    csr_pem: str  # Of a new EC P-256 key, signed by it; its name is not looked at.
+    v: int = WIRE_VERSION
+
+
+class Renewed(Wire, frozen=True, kw_only=True):
+    """The answer to `Renew`. Nothing in it is secret; the chain proves it."""
+
+    device: str
+    certificate_pem: str
+    chain_pem: str
     v: int = WIRE_VERSION
 
 
@@ -622,6 +869,13 @@ class Order(Wire, frozen=True, kw_only=True):
     not_after_utc_ms: int
     access_point: str | None = None
     v: int = WIRE_VERSION
+    # Arguments, each of some orders; edge/orders.py says which.
+    scope: str = ""
+    process: str = ""  # edge, sync
+    level: str = ""
+    minutes: int = 0
+    release: str = ""
+    sha256: str = ""
 
 
 @unique
@@ -693,12 +947,15 @@ def encode_pack(value: Any) -> bytes:
 def encode_fact(fact: Fact) -> bytes:
     """The canonical bytes: made once, in the tap's transaction."""
     data = _JSON_ENCODER.encode(fact)
-    assert len(data) <= FACT_BYTES_MAX, "a fact is bounded by what its kind may hold"
+    bytes_max = RESTATES_BYTES_MAX if isinstance(fact, Restates) else FACT_BYTES_MAX
+    assert len(data) <= bytes_max, "a fact is bounded by what its kind may hold"
     return data
 
 
 def decode_fact(data: bytes) -> AnyFact:
     """A fact of a known kind, or `CorruptData`."""
+    if len(data) > RESTATES_BYTES_MAX:  # The largest kind's.
+        raise CorruptData(f"a fact of {len(data)} bytes, more than {RESTATES_BYTES_MAX}")
     try:
         return _FACT_DECODER.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -707,6 +964,8 @@ def decode_fact(data: bytes) -> AnyFact:
 
 def decode_fact_key(data: bytes) -> FactKey:
     """The key of any fact, also of a kind of a later version."""
+    if len(data) > RESTATES_BYTES_MAX:  # The largest kind's.
+        raise CorruptData(f"a fact of {len(data)} bytes, more than {RESTATES_BYTES_MAX}")
     try:
         return _FACT_KEY_DECODER.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -791,6 +1050,56 @@ def decode_signed_lines(data: bytes, *, size_max: int = MESSAGE_BYTES_MAX) -> Si
         raise CorruptData("signed message: no signature line")
     line = decode_json(SignatureLine, rest)
     return Signed(payload, line.key_id, from_b64u(line.signature))
+
+
+def peer_signing_input(kind: PeerKind, payload: bytes) -> bytes:
+    """The bytes a device signs with its own key (ECDSA, P-256, SHA-256) for its peers."""
+    return b"moskvenok/v1/peer/" + kind.value.encode() + b"\n" + payload
+
+
+def encode_peer(payload: bytes, device: str, signature: bytes) -> bytes:
+    """A peer's message: the payload's lines, then the signature's."""
+    line = SignatureLine(key_id=device, signature=b64u(signature))
+    return payload + b"\n" + _JSON_ENCODER.encode(line)
+
+
+def decode_peer(data: bytes) -> Signed:
+    """Payload and signature apart; nothing is verified here."""
+    if len(data) > MESSAGE_BYTES_MAX:
+        raise CorruptData(f"peer message: {len(data)} bytes, more than {MESSAGE_BYTES_MAX}")
+    payload, mark, last = data.rpartition(b"\n")
+    if not mark:
+        raise CorruptData("peer message: no signature line")
+    line = decode_json(SignatureLine, last)
+    return Signed(payload, line.key_id, from_b64u(line.signature))
+
+
+def encode_sides(header: SideRange, facts: Sequence[bytes]) -> bytes:
+    """Lines: the header, then the facts' bytes untouched."""
+    assert header.count == len(facts)
+    return b"\n".join((_JSON_ENCODER.encode(header), *facts))
+
+
+def decode_sides(data: bytes) -> tuple[SideRange, list[PassageFact]]:
+    """Header and facts, which are of this device and epoch and stand in order in the range."""
+    first_line, *lines = data.split(b"\n")
+    header = decode_json(SideRange, first_line)
+    if header.count != len(lines) or header.count > BATCH_ROWS_MAX:
+        raise CorruptData(f"sides: {len(lines)} facts, said {header.count}")
+    if not 0 <= header.after <= header.up_to:
+        raise CorruptData(f"sides: from {header.after} to {header.up_to}")
+    facts: list[PassageFact] = []
+    last = header.after
+    for line in lines:
+        fact = decode_fact(line)
+        mine = (header.device, Stream.MAIN, header.epoch)
+        if not isinstance(fact, PassageFact) or (fact.device, fact.stream, fact.epoch) != mine:
+            raise CorruptData("sides: a fact that is no passage of this device and epoch")
+        if not last < fact.sequence <= header.up_to:
+            raise CorruptData(f"sides: fact {fact.sequence} behind {last} up to {header.up_to}")
+        last = fact.sequence
+        facts.append(fact)
+    return header, facts
 
 
 def row_hash(row: Row) -> int:

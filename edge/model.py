@@ -137,6 +137,7 @@ class PassageResult(StrEnum):
     FORCED = "forced"
     HELD = "held"
     FIRE_RELEASE = "fire_release"
+    UNKNOWN = "unknown"  # The agent ended before it could see.
 
 
 @unique
@@ -218,6 +219,7 @@ class Presentation:
     age_ms: int  # Since the reader's last byte, on the monotonic clock.
     tier: int = 1  # What the card proved, see `credentials.md`.
     replayed: bool = False  # Its counter was not above the last one seen.
+    ambiguous: bool = False  # Two people may share this number (Wiegand 26): it buys nothing.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

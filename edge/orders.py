@@ -1,38 +1,37 @@
-"""Orders of the city, as edge answers them: judge, record the answer, then act.
+"""Orders of the city, as edge carries them out: judge, record the answer, then act.
 
-sync has checked the signature, the device and the window; the window and the counter are checked
-again here, for an order may have waited. The answer is a fact with the counter, recorded before
-acting; what came of it is a further fact. An accepted order that nothing came of because the
-process ended is not acted on later: `not_done`.
+sync has checked signature, device and counter, and carries out some orders itself
+(`edge/order_rules.py` says which). The window and the counter are checked again here, for an order
+may have waited. The answer is a fact with the counter, recorded before acting; what came of it is
+a further fact. An accepted order that nothing came of because the process ended is not acted on
+later: `not_done`. What outlives the process (lockdown) is written with the fact that tells of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from edge import logs
 from edge.gate import Gate
 from edge.messages import Order, OrderAnswer, OrderOutcome, decode_json, digest_of
 from edge.model import CorruptData, DeviceFault, Moment
+from edge.offline_cache import standing
 from edge.offline_cache.lookup import Cache
 from edge.offline_cache.record import Journal
+from edge.order_rules import Here, Process, Word, carried_by, judge
 
-OPEN_ONCE = "open_once"
 
+class Actions(Protocol):
+    """What the agent does when an order asks for it. None of it fails or blocks."""
 
-def judge(order: Order, *, moment: Moment, access_points: frozenset[str]) -> str:
-    """Why the order is refused, or "" when it is accepted. Pure."""
-    if order.order != OPEN_ONCE:
-        return "unknown_order"
-    if order.access_point not in access_points:
-        return "not_here"
-    if not moment.clock_trusted:
-        return "clock"
-    if moment.wall_ms < order.not_before_utc_ms:
-        return "early"
-    if moment.wall_ms >= order.not_after_utc_ms:
-        return "late"
-    return ""
+    def lock_down(self, on: bool, moment: Moment) -> None: ...
+
+    def identify(self) -> None: ...
+
+    def restart(self) -> None: ...
+
+    def set_log_level(self, level: str, minutes: int, moment: Moment) -> None: ...
 
 
 class Orders:
@@ -43,20 +42,30 @@ class Orders:
         cache: Cache,
         journal: Journal,
         gates: Mapping[str, Gate],
+        *,
+        here: Here,
+        actions: Actions,
         count: Callable[[str], None],
     ) -> None:
         self._cache = cache
         self._journal = journal
         self._gates = gates
+        self._here = here
+        self._actions = actions
         self._count = count
+        self._passed = 0  # Orders up to here are answered, or sync's.
         self._log = logs.get("orders")
 
     def take(self, moment: Moment) -> None:
         """Answer what waits. What cannot be recorded is not acted on, and asked again later."""
         try:
-            waiting = self._cache.waiting_orders(self._journal.last_counter())
-            for counter, payload in waiting:
-                self._answer(counter, payload, moment)
+            after = max(self._passed, self._journal.last_counter())
+            for counter, payload in self._cache.waiting_orders(after):
+                order = decode_json(Order, payload)
+                assert order.counter == counter
+                if carried_by(order) is Process.EDGE:
+                    self._answer(order, payload, moment)
+                self._passed = counter
         except (DeviceFault, CorruptData) as problem:
             self._count("orders_failed")
             self._log.error("cannot answer orders", reason=str(problem))
@@ -64,30 +73,56 @@ class Orders:
     def close_unacted(self, moment: Moment) -> None:
         """At start: accepted before the process ended, and nothing came of it."""
         for counter in self._journal.unacted_orders():
-            self._record_outcome(counter, moment, done=False, why="restarted")
+            self._record_outcome(counter, moment, "restarted")
 
-    def _answer(self, counter: int, payload: bytes, moment: Moment) -> None:
-        order = decode_json(Order, payload)
-        assert order.counter == counter
-        why = judge(order, moment=moment, access_points=frozenset(self._gates))
+    def _answer(self, order: Order, payload: bytes, moment: Moment) -> None:
+        why = judge(order, moment=moment, here=self._here)
         with self._journal.record(moment, order_digest=digest_of(payload)) as answering:
             key = answering.add(
                 OrderAnswer(
                     **answering.stamp(moment),
-                    counter=counter,
-                    order=order.order,
+                    counter=order.counter,
+                    order=order.order[:64],
                     accepted=not why,
                     why=why,
-                    access_point=order.access_point,
+                    access_point=order.access_point if not why else None,
                 )
             )
         self._count("orders_refused" if why else "orders_accepted")
-        if why:
-            return
-        assert order.access_point is not None
-        opened = self._gates[order.access_point].open_once(key, moment)
-        self._record_outcome(counter, moment, done=opened, why="" if opened else "lane_busy")
+        if not why:
+            self._act(order, key, moment)
 
-    def _record_outcome(self, counter: int, moment: Moment, *, done: bool, why: str) -> None:
+    def _act(self, order: Order, key: str, moment: Moment) -> None:
+        """Carry it out; `key` names the answer's fact."""
+        match Word(order.order):
+            case Word.OPEN_ONCE:
+                assert order.access_point is not None
+                gate = self._gates[order.access_point]
+                opened = gate.open_once(key, moment)
+                shut = "lockdown" if gate.lockdown else "lane_busy"
+                self._record_outcome(order.counter, moment, "" if opened else shut)
+            case Word.LOCKDOWN_ON | Word.LOCKDOWN_OFF:
+                on = order.order == Word.LOCKDOWN_ON
+                self._record_outcome(order.counter, moment, "", lockdown=on)
+                self._actions.lock_down(on, moment)
+            case Word.IDENTIFY:
+                self._actions.identify()
+                self._record_outcome(order.counter, moment, "")
+            case Word.SET_LOG_LEVEL:
+                self._actions.set_log_level(order.level, order.minutes, moment)
+                self._record_outcome(order.counter, moment, "")
+            case Word.RESTART:
+                # First the fact: afterwards there is nobody to write it.
+                self._record_outcome(order.counter, moment, "")
+                self._actions.restart()
+            case word:
+                raise AssertionError(f"{word} is carried out by sync")
+
+    def _record_outcome(
+        self, counter: int, moment: Moment, why: str, *, lockdown: bool | None = None
+    ) -> None:
+        """`why` is empty when it was done. A lockdown is on disk in the same moment."""
         with self._journal.record(moment) as ending:
-            ending.add(OrderOutcome(**ending.stamp(moment), counter=counter, done=done, why=why))
+            if lockdown is not None:
+                standing.set_lockdown(ending.db, lockdown)
+            ending.add(OrderOutcome(**ending.stamp(moment), counter=counter, done=not why, why=why))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from edge import health
+from edge import health, logs
 from edge.agent import Agent
 from edge.control import Request
 from edge.model import Moment, SetupProblem, UidKind
@@ -18,6 +18,7 @@ from edge.readers.reader import CardRead
 IDENTIFY_MS: Final = 3_000  # Our choice: long enough to walk along a row of gates.
 UID_BYTES_MAX: Final = 10  # ISO/IEC 14443-3.
 LINES_MAX: Final = 40  # As a basket's.
+LOG_MINUTES_MAX: Final = 24 * 60  # As of an order; the ring seldom reaches further back.
 
 
 def answer(agent: Agent, request: Request, moment: Moment) -> None:
@@ -27,7 +28,10 @@ def answer(agent: Agent, request: Request, moment: Moment) -> None:
         known = ", ".join(sorted(HANDLERS))
         request.answer(_refuse(f"unknown request {request.name!r:.40}; known: {known}"))
         return
-    request.answer(handler(agent, request.body, moment))
+    try:
+        request.answer(handler(agent, request.body, moment))
+    except (TypeError, ValueError, OverflowError) as error:
+        request.answer(_refuse(f"{request.name}: a value that cannot be: {error}"))
 
 
 def _refuse(why: str) -> dict[str, Any]:
@@ -110,6 +114,14 @@ def _identify(agent: Agent, _body: dict[str, Any], _moment: Moment) -> dict[str,
     return {"ok": True, "for_ms": IDENTIFY_MS}
 
 
+def _logs(_agent: Agent, body: dict[str, Any], moment: Moment) -> dict[str, Any]:
+    minutes = body.get("minutes", LOG_MINUTES_MAX)
+    if not isinstance(minutes, int) or isinstance(minutes, bool) or minutes < 0:
+        return _refuse('"minutes" must be a whole number')
+    since_ms = moment.mono_ms - min(minutes, LOG_MINUTES_MAX) * 60_000
+    return {"ok": True, "lines": logs.recent(since_ms)}
+
+
 HANDLERS: Final[dict[str, Callable[[Agent, dict[str, Any], Moment], dict[str, Any]]]] = {
     "status": _status,
     "screen": _screen,
@@ -118,4 +130,5 @@ HANDLERS: Final[dict[str, Callable[[Agent, dict[str, Any], Moment], dict[str, An
     "tap": _tap,
     "move": _move,
     "identify": _identify,
+    "logs": _logs,
 }

@@ -6,9 +6,11 @@ anti-passback) is not here but in the signed `settings` list.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum, unique
 from pathlib import Path
+from types import MappingProxyType
 
 from edge.model import Direction, Station
 
@@ -17,7 +19,24 @@ PULSE_MS_DEFAULT = 200  # lane.md.
 PULSE_MS_CEILING = 2_000  # Our choice: ten default pulses; longer wants level drive.
 WAIT_MS_DEFAULT = 5_000  # lane.md: time to walk through.
 WAIT_MS_CEILING = 30_000  # Our choice: a gate open longer than this is a held gate.
-BAUD_DEFAULT = 9_600  # ID-12 and RDM6300 data sheets.
+BAUD_DEFAULT = 9_600  # ID-12 and RDM6300 data sheets; OSDP v2.2 starts at it too.
+BAUDS = (9_600, 19_200, 38_400, 57_600, 115_200)  # What these readers can be set to.
+OSDP_ADDRESS_MAX = 126  # OSDP v2.2: 127 is every reader at once.
+
+# Reader drivers, and for each the frames it can carry. A PN532 and PC/SC have no frame to choose.
+READER_FRAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "serial": ("id12", "em_desktop", "hex_line", "d10", "d18", "wiegand_bits", "wiegand_hex"),
+        "wedge": ("hex_line", "d10", "d18"),
+        "osdp": ("uid", "wiegand"),
+        "pn532": (),
+        "pcsc": (),
+    }
+)
+NUMBERINGS = ("iso14443", "prox125")
+# These carry a number of either kind: only whoever bought the reader knows which.
+FRAMES_OF_EITHER_KIND = ("d10", "d18", "wiegand_bits", "wiegand_hex", "wiegand")
+FRAMES_OF_ANY_ORDER = ("hex_line", "uid", *FRAMES_OF_EITHER_KIND)
 
 
 @unique
@@ -29,15 +48,62 @@ class Pull(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderSettings:
-    """One reader as `device.toml` describes it; `open_reader` checks it."""
+    """One reader as `device.toml` describes it; `reader_problems` checks it."""
 
     reader_id: str
-    driver: str  # "serial" or "pcsc".
-    port: str = ""  # Serial: the device's path; prefer /dev/serial/by-path, which stays the same.
-    frame: str = ""  # Serial: "id12" or "hex_line".
-    baud: int = BAUD_DEFAULT  # Serial: 8N1. Both families leave the factory at this speed.
+    driver: str  # One of `READER_FRAMES`.
+    port: str = ""  # All but PC/SC: the path of the port, or of a wedge's input device. Prefer
+    # /dev/serial/by-path and /dev/input/by-path, whose names stay the same.
+    frame: str = ""  # One of `READER_FRAMES[driver]`, where there is a choice.
+    baud: int = BAUD_DEFAULT  # Serial and OSDP: 8N1.
+    numbering: str = ""  # Frames of either kind: whose number it is, "iso14443" or "prox125".
+    reversed: bool = False  # The reader says the last byte first.
+    address: int = 0  # OSDP: the reader's on its line.
+    key_file: str = ""  # OSDP: the path of a file with the reader's own key, 32 hex digits.
     name: str = ""  # PC/SC: how the reader's name begins; "" takes the first one listed.
     access_point_id: str = ""  # At an entrance: the direction this reader stands at.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderProblem:
+    """One thing that is wrong with a reader's settings."""
+
+    key: str  # As in `device.toml`.
+    found: object
+    do: str
+
+
+def reader_problems(reader: ReaderSettings) -> Iterator[ReaderProblem]:
+    """All that is wrong with these settings; nothing is opened to find out."""
+    frames = READER_FRAMES.get(reader.driver)
+    if frames is None:
+        yield ReaderProblem(key="driver", found=reader.driver, do=_one_of(READER_FRAMES))
+        return
+    if reader.driver != "pcsc" and not reader.port.startswith("/"):
+        yield ReaderProblem(key="port", found=reader.port, do="give the device's full path")
+    if frames and reader.frame not in frames:
+        yield ReaderProblem(key="frame", found=reader.frame, do=_one_of(frames))
+    if reader.driver in ("serial", "osdp") and reader.baud not in BAUDS:
+        do = f"{_one_of(BAUDS)}; see the reader's data sheet"
+        yield ReaderProblem(key="baud", found=reader.baud, do=do)
+    either = bool(frames) and reader.frame in FRAMES_OF_EITHER_KIND
+    if reader.numbering not in (NUMBERINGS if either else ("",)):
+        do = _one_of(NUMBERINGS) if either else "leave it out: this reader says only one kind"
+        yield ReaderProblem(key="numbering", found=reader.numbering, do=do)
+    if reader.reversed and reader.frame not in FRAMES_OF_ANY_ORDER:
+        do = "leave it out: this reader has one order of bytes"
+        yield ReaderProblem(key="reversed", found=True, do=do)
+    if reader.driver == "osdp":
+        if not 0 <= reader.address <= OSDP_ADDRESS_MAX:
+            do = f"a number from 0 to {OSDP_ADDRESS_MAX}, as the reader is set"
+            yield ReaderProblem(key="address", found=reader.address, do=do)
+        if not reader.key_file:
+            do = "name the file with this reader's own key, 32 hex digits"
+            yield ReaderProblem(key="key_file", found=reader.key_file, do=do)
+
+
+def _one_of(words: Mapping[str, object] | tuple[str | int, ...]) -> str:
+    return f"one of {', '.join(str(word) for word in words)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +158,7 @@ class DeviceSettings:
     lanes: tuple[LaneSettings, ...]
     simulated_taps: bool = False  # The control socket takes taps: benches and training only.
     log_level: str = "info"
+    metrics_port: int = 0  # Prometheus text on loopback; 0 is off.
 
     @property
     def journal_path(self) -> Path:
@@ -120,6 +187,11 @@ class DeviceSettings:
     @property
     def root_document_path(self) -> Path:
         return self.folders.identity / "root.json"
+
+    @property
+    def updates_path(self) -> Path:
+        """Where wanted releases are named; there is such a folder where an updater is installed."""
+        return self.folders.state / "updates"
 
     def socket_path(self, process: str) -> Path:
         """Where `edge` or `sync` listens for the doorbell and for the technician."""

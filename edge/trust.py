@@ -16,6 +16,7 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
@@ -68,6 +69,17 @@ def unseal_column(
     """The text of a personal column; `CorruptData` when it was made for another place or key."""
     if not sealed:
         return ""
+    data = unseal_bytes(seal_keys, sealed, scope=scope, row_key=row_key, column=column)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise CorruptData(f"{scope}: a sealed {column} does not open") from error
+
+
+def unseal_bytes(
+    seal_keys: Mapping[int, bytes], sealed: bytes, *, scope: str, row_key: bytes, column: str
+) -> bytes:
+    """As `unseal_column`, for what is no text: the key of a card."""
     if len(sealed) < 1 + NONCE_BYTES + 16:
         raise CorruptData(f"{scope}: a sealed {column} of {len(sealed)} bytes")
     key = seal_keys.get(sealed[0])
@@ -76,8 +88,8 @@ def unseal_column(
     place = b"\0".join((scope.encode(), row_key, column.encode()))
     try:
         nonce, box = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
-        return AESGCM(key).decrypt(nonce, box, place).decode()
-    except (InvalidTag, UnicodeDecodeError) as error:
+        return AESGCM(key).decrypt(nonce, box, place)
+    except InvalidTag as error:
         raise CorruptData(f"{scope}: a sealed {column} does not open") from error
 
 
@@ -117,6 +129,20 @@ def open_root(root_public: bytes, signed: Signed) -> Root:
     return root
 
 
+def signed_by_device(point: bytes, data: bytes, signature: bytes) -> bool:
+    """Whether the device with this public key signed it (as `KeyStore.sign` does)."""
+    try:
+        _device_key(point).verify(signature, data, ec.ECDSA(hashes.SHA256()))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+@lru_cache(maxsize=128)  # Twice the devices of the largest roster.
+def _device_key(point: bytes) -> ec.EllipticCurvePublicKey:
+    return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+
+
 class KeyStore(Protocol):
     """Holds the device's private key; a TPM can stand here as well as a file."""
 
@@ -126,58 +152,149 @@ class KeyStore(Protocol):
     def open_box(self, sealed: bytes, *, place: bytes) -> bytes:
         """What was sealed to this device; `CorruptData` when it was not, or was changed."""
 
+    def opens_now(self, sealed: bytes, *, place: bytes) -> bool:
+        """Whether it is sealed to the key in use, and not to one that is on its way out."""
+
     def public_point(self) -> bytes:
         """The public key as an uncompressed point."""
 
 
 class FileKeyStore:
-    """The device key in a PKCS#8 file that only its owner (and group) may read."""
+    """The device key in a PKCS#8 file that only its owner (and group) may read.
+
+    While the key is renewed there are up to three: the one in use, its candidate and the one
+    before. Boxes may be sealed to any of them. Another process may put a new key in place at any
+    time; it is noticed here by the file.
+    """
 
     def __init__(self, path: Path) -> None:
-        try:
-            mode = path.stat().st_mode
-            data = path.read_bytes()
-        except OSError as error:
-            raise SetupProblem(
-                f'{path}: {error.strerror}; run "moskvenok provision" to make the device key'
-            ) from error
-        if mode & (stat.S_IRWXO | stat.S_IWGRP):
-            raise SetupProblem(
-                f"{path}: mode {stat.S_IMODE(mode):04o} lets others in; run: chmod 600 {path}"
-            )
-        try:
-            key = serialization.load_pem_private_key(data, password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: a passphrase.
-            raise SetupProblem(f"{path}: no private key in PKCS#8 PEM: {error}") from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
-            raise SetupProblem(f"{path}: not an EC P-256 key")
-        self._key = key
+        """`SetupProblem` when the key in use is missing, open to others or no P-256 key."""
+        self._path = path
+        self._stamps = _stamps(path)
+        self._keys = _load_keys(path)
 
     def sign(self, data: bytes) -> bytes:
-        return self._key.sign(data, ec.ECDSA(hashes.SHA256()))
+        self._look()
+        return self._keys[0].sign(data, ec.ECDSA(hashes.SHA256()))
 
     def public_point(self) -> bytes:
-        return self._key.public_key().public_bytes(
-            serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
-        )
+        self._look()
+        return public_point(self._keys[0])
 
     def open_box(self, sealed: bytes, *, place: bytes) -> bytes:
-        head = 1 + POINT_BYTES + NONCE_BYTES
-        if len(sealed) < head + 16 or sealed[0] != BOX_VERSION:
-            raise CorruptData(f"a sealed key of {len(sealed)} bytes, not of version {BOX_VERSION}")
-        point, nonce = sealed[1 : 1 + POINT_BYTES], sealed[1 + POINT_BYTES : head]
+        self._look()
+        for key in self._keys[:-1]:
+            try:
+                return _open_box(key, sealed, place)
+            except CorruptData:
+                continue  # Perhaps sealed to the next one.
+        return _open_box(self._keys[-1], sealed, place)
+
+    def opens_now(self, sealed: bytes, *, place: bytes) -> bool:
+        """Whether it is sealed to the key in use, and would outlive the others."""
+        self._look()
         try:
-            peer = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
-            secret = self._key.exchange(ec.ECDH(), peer)
-            key = HKDF(
-                algorithm=hashes.SHA256(),
-                length=32,
-                salt=point + self.public_point(),
-                info=BOX_INFO,
-            ).derive(secret)
-            return AESGCM(key).decrypt(nonce, sealed[head:], place)
-        except (InvalidTag, ValueError) as error:
-            raise CorruptData("a sealed key that was not sealed to this device") from error
+            _open_box(self._keys[0], sealed, place)
+        except CorruptData:
+            return False
+        return True
+
+    def _look(self) -> None:
+        stamps = _stamps(self._path)
+        if stamps == self._stamps:
+            return
+        try:
+            self._keys = _load_keys(self._path)
+        except SetupProblem:
+            return  # In the middle of a change; what we hold still opens what is there.
+        self._stamps = stamps
+
+
+def candidate_path(path: Path) -> Path:
+    """Where the next key or certificate waits until it has been seen to work."""
+    return path.with_name(path.name + ".candidate")
+
+
+def former_path(path: Path) -> Path:
+    """Where the key or certificate before this one is kept."""
+    return path.with_name(path.name + ".old")
+
+
+def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """The P-256 key of a file that nobody else may read, or `SetupProblem`."""
+    try:
+        mode = path.stat().st_mode
+        data = path.read_bytes()
+    except OSError as error:
+        raise SetupProblem(
+            f'{path}: {error.strerror}; run "moskvenok provision" to make the device key'
+        ) from error
+    if mode & (stat.S_IRWXO | stat.S_IWGRP):
+        raise SetupProblem(
+            f"{path}: mode {stat.S_IMODE(mode):04o} lets others in; run: chmod 600 {path}"
+        )
+    try:
+        key = serialization.load_pem_private_key(data, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: a passphrase.
+        raise SetupProblem(f"{path}: no private key in PKCS#8 PEM: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+        raise SetupProblem(f"{path}: not an EC P-256 key")
+    return key
+
+
+def public_point(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A key's public half as an uncompressed point."""
+    return key.public_key().public_bytes(
+        serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+    )
+
+
+def key_fingerprint(point: bytes) -> str:
+    """How a hello names the device key in use."""
+    return b64u(sha256(point).digest())
+
+
+def _load_keys(path: Path) -> list[ec.EllipticCurvePrivateKey]:
+    """The key in use first; a spoilt spare is no reason to stop."""
+    keys = [read_key(path)]
+    for spare in (candidate_path(path), former_path(path)):
+        try:
+            keys.append(read_key(spare))
+        except SetupProblem:
+            continue  # Mostly: there is none.
+    return keys
+
+
+def _stamps(path: Path) -> list[tuple[int, int]]:
+    """What changes when one of the three files does."""
+    found = []
+    for one in (path, candidate_path(path), former_path(path)):
+        try:
+            state = one.stat()
+        except OSError:
+            found.append((0, 0))
+        else:
+            found.append((state.st_ino, state.st_mtime_ns))
+    return found
+
+
+def _open_box(key: ec.EllipticCurvePrivateKey, sealed: bytes, place: bytes) -> bytes:
+    head = 1 + POINT_BYTES + NONCE_BYTES
+    if len(sealed) < head + 16 or sealed[0] != BOX_VERSION:
+        raise CorruptData(f"a sealed key of {len(sealed)} bytes, not of version {BOX_VERSION}")
+    point, nonce = sealed[1 : 1 + POINT_BYTES], sealed[1 + POINT_BYTES : head]
+    try:
+        peer = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+        secret = key.exchange(ec.ECDH(), peer)
+        derived = HKDF(
+            algorithm=hashes.SHA256(),
+            length=32,
+            salt=point + public_point(key),
+            info=BOX_INFO,
+        ).derive(secret)
+        return AESGCM(derived).decrypt(nonce, sealed[head:], place)
+    except (InvalidTag, ValueError) as error:
+        raise CorruptData("a sealed key that was not sealed to this device") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +312,19 @@ class ScopeKeys:
 
 def open_scope_key(store: KeyStore, key: ScopeKey) -> bytes:
     """The 32 bytes of a scope key that came sealed to this device."""
-    place = b"\0".join((key.scope.encode(), key.purpose.encode(), str(key.version).encode()))
-    secret = store.open_box(key.sealed, place=place)
+    secret = store.open_box(key.sealed, place=_place(key))
     if len(secret) != SCOPE_KEY_BYTES:
         raise CorruptData(f"{key.scope}: a {key.purpose} key of {len(secret)} bytes")
     return secret
+
+
+def is_sealed_now(store: KeyStore, key: ScopeKey) -> bool:
+    """Whether a scope key is sealed to the device key in use; else it is to be fetched again."""
+    return store.opens_now(key.sealed, place=_place(key))
+
+
+def _place(key: ScopeKey) -> bytes:
+    return b"\0".join((key.scope.encode(), key.purpose.encode(), str(key.version).encode()))
 
 
 def open_scope_keys(store: KeyStore, scope: str, keys: list[ScopeKey]) -> ScopeKeys | None:

@@ -1,4 +1,4 @@
-"""`make schemas`: the JSON Schemas of the wire, made from `edge/messages.py`.
+"""`make schemas`: the JSON Schemas of the wire and its AsyncAPI document, made from the code.
 
 One file for what travels as JSON. MessagePack messages have the same schema; bytes are named there
 as base64, which is how JSON Schema can speak of them.
@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from edge import messages
+from hil import asyncapi
 
 FOLDER = Path(__file__).parent.parent / "sync" / "schemas"
 TOP = (
@@ -21,7 +22,9 @@ TOP = (
     *(messages.BatchHeader, messages.Ack, messages.Status, messages.Hello, messages.Welcome),
     *(messages.Health, messages.Head, messages.Manifest, messages.Delta, messages.Pull),
     *(messages.PushManifest, messages.PushChunk, messages.PushDelta, messages.PushKeys),
-    *(messages.Root, messages.Order, messages.SignatureLine),
+    *(messages.Root, messages.Order, messages.SignatureLine, messages.Renew, messages.Renewed),
+    *(messages.Renew, messages.Renewed),
+    *(messages.PeerBeat, messages.PeerAsk, messages.SideRange),
     *messages.ROW_BODIES.values(),
 )
 
@@ -44,6 +47,8 @@ def main() -> int:
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "wire.json").write_text(text())
     print(f"{FOLDER / 'wire.json'}: {len(schema()['$defs'])} definitions")
+    asyncapi.PATH.write_text(asyncapi.text())
+    print(f"{asyncapi.PATH}: {len(asyncapi.document()['channels'])} channels")
     return 0
 
 

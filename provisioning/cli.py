@@ -32,10 +32,14 @@ GROUP: Final = "moskvenok.commands"  # Named in setup.cfg.
 COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "version": ("provisioning.version", "version", "What is installed here."),
     "provision": ("provisioning.enroll", "provision", "Give this device its key and file."),
+    "site": ("provisioning.site", "site", "Let this device carry the school's own broker."),
     "doctor": ("provisioning.doctor", "doctor", "Examine every part; say what to mend."),
     "line": ("provisioning.running", "line", "Move one line, to see that it is wired."),
     "identify": ("provisioning.running", "identify", "Let the device blink and beep."),
     "status": ("provisioning.status", "status", "How the device is, to be read aloud."),
+    "renew": ("provisioning.keeping", "renew", "Fetch the next certificate now."),
+    "logs": ("provisioning.keeping", "logs", "What a running process has logged."),
+    "cards": ("provisioning.cards", "cards", "Enrol, make and examine cards."),
 }
 
 

@@ -24,6 +24,7 @@ from provisioning.output import (
     print_table,
 )
 
+CERTIFICATE_LEFT_S_MIN: Final = 21 * 24 * 3600  # As the doctor's: a holiday, and a week to come by.
 WATCH_S: Final = 2.0  # Our choice: slow enough to read, fast enough to see a plug pulled.
 GOOD_MARK, BAD_MARK = "[green]good[/]", "[bold red]look[/]"
 
@@ -81,6 +82,8 @@ def _of_edge(edge: dict[str, Any]) -> list[tuple[str, bool, str]]:
         ]
         lines.append((f"lane {lane.get('lane')}", lane.get("up") is False, "; ".join(points)))
     lines += _of_lists(edge.get("lists"))
+    if edge.get("lockdown") is True:
+        lines.append(("lockdown", True, "by order of the city nobody is let in; way out is free"))
     if edge.get("simulated_taps") is True:
         lines.append(("taps", True, "simulated taps are on: for benches only"))
     return lines
@@ -107,6 +110,10 @@ def _of_sync(sync: dict[str, Any], edge: dict[str, Any]) -> list[tuple[str, bool
     else:
         text = f"not connected: {sync.get('reason') or 'no reason yet'}"
     lines = [("city", not connected, text)]
+    if sync.get("refusal"):
+        told = sync.get("refusal_text") or "ask the city's operator"
+        lines.append(("broker", True, f"refused by the broker: {sync['refusal']}: {told}"))
+    lines += _of_identity(sync)
     streams = sync.get("streams")
     for name, stream in sorted(streams.items()) if isinstance(streams, dict) else []:
         if not isinstance(stream, dict):
@@ -122,6 +129,21 @@ def _of_sync(sync: dict[str, Any], edge: dict[str, Any]) -> list[tuple[str, bool
     other = edge.get("ok") is True and edge.get("device") != sync.get("device")
     if other:
         lines.append(("sync", True, f"runs as another device: {sync.get('device')}"))
+    return lines
+
+
+def _of_identity(sync: dict[str, Any]) -> list[tuple[str, bool, str]]:
+    """Certificate and configuration, as far as sync tells of them."""
+    lines = []
+    left_s = sync.get("certificate_left_s")
+    if isinstance(left_s, int):
+        ends = f"ends in {age_text(left_s)}" if left_s > 0 else "has ended: provision with a claim"
+        lines.append(("certificate", left_s < CERTIFICATE_LEFT_S_MIN, ends))
+    configuration = sync.get("configuration")
+    if isinstance(configuration, dict) and configuration.get("wanted"):
+        state, why = str(configuration.get("state")), str(configuration.get("why") or "")
+        text = f"version {configuration.get('wanted')} {state}" + (f": {why}" if why else "")
+        lines.append(("configuration", state in ("rolled_back", "refused"), text))
     return lines
 
 

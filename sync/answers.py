@@ -65,7 +65,8 @@ class Behind:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ahead:
     """The city knows more of this epoch than this device ever wrote: the journal is an old copy
-    (restored image, cloned card). A new epoch must be opened before the next fact."""
+    (restored image, cloned card). It is halted; a new epoch must be opened before the next fact,
+    and what the old one alone holds restated there."""
 
     epoch: str
     high_water: int

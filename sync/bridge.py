@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from edge.messages import MESSAGE_BYTES_MAX
@@ -26,10 +26,12 @@ HANGING_MAX: Final = 4  # Our choice: look-ups given up that still run; then som
 
 
 class Bridge:
-    """At most one connection at a time. All methods are for one thread, `wake` for any."""
+    """At most one connection at a time. All methods are for one thread, `wake` for any. Whoever
+    waits for several at once is told by `woken` that this one has something."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, woken: Callable[[], None] | None = None) -> None:
         self._session = session
+        self._woken = woken
         self._lock = threading.Lock()  # Over the next three.
         self._events: deque[BridgeEvent] = deque()
         self._speaker = 0  # The link that may still post; 0: none.
@@ -52,7 +54,8 @@ class Bridge:
         session: Session | None = None,
     ) -> None:
         """Begin; `Connected` or `Disconnected` follows within `connect_ms_max`. `session` is used
-        for this connection alone (a first contact without date checks)."""
+        for this connection alone (a first contact without date checks). No will without a
+        topic."""
         assert self._link is None, "one connection at a time: wait for Disconnected"
         used = session or self._session
         assert used.tls is not None or not endpoint.tls
@@ -182,6 +185,8 @@ class Bridge:
                 self._speaker = 0
             self._events.append(event)
             self._ready.ring()
+            if self._woken is not None:
+                self._woken()
 
     def _watch(self) -> None:
         """Give up a link whose thread hangs, stopped without a word, or hears nothing."""

@@ -1,4 +1,4 @@
-"""What happens on the connection to a broker, as values: `bridge.py` makes them. Pure."""
+"""What happens on the connection to a broker, as values: the links make them."""
 
 from __future__ import annotations
 

@@ -34,10 +34,18 @@ from edge.offline_cache.apply import (
     Pictures,
     SnapshotBuilder,
     held_scope_keys,
+    in_force,
     store_scope_keys,
 )
 from edge.offline_cache.store import Writer
-from edge.trust import PURPOSE_IDENTIFIER, PURPOSE_SEAL, KeyStore, Verifier, open_scope_key
+from edge.trust import (
+    PURPOSE_IDENTIFIER,
+    PURPOSE_SEAL,
+    KeyStore,
+    Verifier,
+    is_sealed_now,
+    open_scope_key,
+)
 from sync.answers import (
     ApplyDelta,
     Current,
@@ -71,7 +79,9 @@ class Downlink:
         refused: Callable[[str, str, str], None],
     ) -> None:
         self.counters: dict[str, int] = {}
+        self.snapshots: dict[str, int] = {}  # scope -> put in force since the start.
         self.verifier = verifier
+        self._device = device
         self._scopes = scopes
         self._key_scopes = tuple(s for s in scopes if s.endswith("/people"))
         self._writer = writer
@@ -108,6 +118,43 @@ class Downlink:
             if key.purpose == PURPOSE_IDENTIFIER:
                 newest[key.scope] = max(newest.get(key.scope, 0), key.version)
         return newest
+
+    def ages_s(self, moment: Moment) -> dict[str, int]:
+        """Scope -> since when the city has not said that its list is the newest, where that can be
+        told."""
+        ages = {}
+        for scope in self._scopes:
+            pointer = in_force(self._writer.db, scope)
+            if pointer is None:
+                continue
+            if moment.clock_trusted:
+                ages[scope] = max(0, (moment.wall_ms - pointer.issued_utc_ms) // 1000)
+            elif pointer.received_boot == moment.boot:
+                ages[scope] = max(0, (moment.mono_ms - pointer.received_mono_ms) // 1000)
+        return ages
+
+    def row(self, scope: str, kind: int, key: bytes) -> bytes | None:
+        """One row of a list in force; None when there is none, or it cannot be read."""
+        try:
+            return self._pictures.row(scope, kind, key)
+        except (CorruptData, DeviceFault):
+            return None  # Counted where the list itself is looked at.
+
+    def scopes_to_reseal(self) -> tuple[str, ...]:
+        """Scopes with keys that are sealed to a device key on its way out: to be pulled again."""
+        held = held_scope_keys(self._writer.db)
+        return tuple(sorted({key.scope for key in held if not is_sealed_now(self._keys, key)}))
+
+    def pull_keys(self) -> None:
+        """Ask anew for what `scopes_to_reseal` names."""
+        scopes = self.scopes_to_reseal()
+        if scopes:
+            self._waiting.append(Pull(device=self._device, keys=scopes))
+
+    def reload(self, scope: str, moment: Moment) -> None:
+        """By order: fetch the whole list anew. The one in force stays until the new one is."""
+        answers = self._intake.mismatch(scope=scope, now_ms=moment.mono_ms)
+        self._carry_out(answers, moment)
 
     # --------------------------------------------------------------------- link and time
 
@@ -245,6 +292,7 @@ class Downlink:
             self._fail(manifest, problem, moment)
             return
         self._count("snapshots_in_force")
+        self.snapshots[manifest.scope] = self.snapshots.get(manifest.scope, 0) + 1
         self._log.info("list in force", scope=manifest.scope, number=manifest.version.number)
         self._changed()
         self._tell_held(manifest.scope, moment)

@@ -1,29 +1,26 @@
-"""Process 2's shell: what the bridge reports goes to uplink and downlink, and back. No rules.
+"""Process 2's shell: what the bridge reports goes to the parts of sync, and back. No rules.
 
 One connection at a time: connect with the will, subscribe, birth, hello, welcome; then facts
-leave and lists come until it ends, and `Backoff` says how long to wait. Messages are acknowledged
-to the broker after our own commit. A message that makes no sense is refused, counted and
-reported, and stops nothing.
+leave and lists come until it ends, and `Backoff` says how long to wait. `sync/contact.py` says as
+whom a connection is made: in full, as a candidate of a renewed identity, or without dates checked
+and then only to fetch signed time. Messages are acknowledged to the broker after our own commit. A
+message that makes no sense is refused, counted and reported, and stops nothing.
 """
 
 from __future__ import annotations
 
-import secrets
-import shutil
-from collections.abc import Callable
 from typing import Any, Final
 
 from edge import logs
-from edge.clock import Anchor, Clock
+from edge.clock import Anchor
 from edge.messages import (
     Ack,
-    Health,
-    Hello,
     Order,
     Pull,
+    Renew,
+    Renewed,
     SignedWhat,
     Stream,
-    UpdateRefused,
     Welcome,
     decode_json,
     decode_signed_lines,
@@ -32,104 +29,124 @@ from edge.messages import (
 from edge.model import CorruptData, DeviceFault, Moment
 from edge.offline_cache import marks
 from edge.offline_cache.apply import Pictures
-from edge.offline_cache.record import SOFTWARE, StreamWriter
-from edge.offline_cache.store import Writer
-from edge.settings import DeviceSettings
-from edge.trust import KeyStore, Verifier
-from sync import status
-from sync.backoff import Backoff
-from sync.bridge import Bridge
+from edge.offline_cache.record import StreamWriter
+from edge.order_rules import Here
 from sync.bridge_events import (
     BridgeEvent,
     Connected,
     Disconnected,
-    Loss,
     Message,
     Oversized,
     Published,
     SubscriptionsReady,
 )
+from sync.carrying_out import LOGS, CarryingOut
+from sync.city_link import CityLink
+from sync.configuring import Configuring
+from sync.contact import Contact
 from sync.downlink import Downlink
-from sync.session import Endpoint, Session
-from sync.topics import Side, TopicKind, own, parse, publisher_of, scopes_of, subscriptions, up
+from sync.orders import SyncOrders
+from sync.parts import Parts
+from sync.peer_link import PeerLink
+from sync.renewal import Do
+from sync.renewing import Renewing
+from sync.reports import Reports
+from sync.telling import Teller
+from sync.topics import Side, TopicKind, own, parse, publisher_of, scopes_of, up
+from sync.upkeep import Upkeep
 from sync.uplink import Uplink
 
 LOOK_MS: Final = 1_000  # house.md: a look every second covers a lost doorbell.
-HEALTH_MS: Final = 60_000  # protocol.md.
-HELLO_MS: Final = 15_000  # Our choice: a city that was away answers the next one.
 SWEEP_MS: Final = 60_000  # Our choice: old generations go within a minute of their time.
-REFUSED_MS: Final = 60_000  # Our choice: the same refusal is a fact once a minute at most.
-REFUSED_KINDS_MAX: Final = 256  # Our choice: kinds of refusals remembered for that.
+ASK_EDGE_MS: Final = 15_000  # Our choice: how old edge's word in health and metrics may be.
 PACKET_BYTES_DEFAULT: Final = 64 * 1024  # What a broker takes that did not say: our own limit.
-DENIED: Final = (Loss.DENIED, Loss.UNTRUSTED, Loss.TAKEN_OVER)
+EDGE_STATUS: Final = "status"
 
 
 class Sync:
     """One device's connection to the city. Call `step` when woken and at `due_ms`."""
 
-    def __init__(
-        self,
-        settings: DeviceSettings,
-        *,
-        clock: Clock,
-        writer: Writer,
-        bridge: Bridge,
-        keys: KeyStore,
-        verifier: Verifier,
-        endpoints: tuple[Endpoint, ...],
-        first_contact: Session | None,
-        random: Callable[[], float],
-        ring_edge: Callable[[], None],
-    ) -> None:
-        self.settings = settings
-        self.clock = clock
+    def __init__(self, parts: Parts) -> None:
+        settings, clock, writer = parts.settings, parts.clock, parts.writer
+        self.settings, self.clock, self.neighbour = settings, clock, parts.neighbour
         self.counters = marks.counters(writer)
-        self.connected: Connected | None = None
-        self.since_ms = clock.mono_ms()
-        self.reason = "starting"
-        self._started_ms = self.since_ms
-        self._writer = writer
-        self._bridge = bridge
-        self._endpoints = endpoints
-        self._first_contact = first_contact
-        self._random = random
-        self._ring_edge = ring_edge
-        self._backoff = Backoff(endpoints=len(endpoints))
-        self._next_connect_ms: int | None = self.since_ms
-        self._connection = 0
-        self._nonce = ""
-        self._hello_ms: int | None = None
-        self._welcomed = False
+        self.stopping = False  # By order: the process is to end, and be started again.
+        self._parts = parts
+        self._bridge = parts.bridge
+        self._started_ms = clock.mono_ms()
         self._looked_ms = self._health_ms = self._sweep_ms = 0
-        self._refused_ms: dict[tuple[str, str, str], int] = {}
+        self._asked_edge_ms: int | None = None
+        self._welcome_refused = False
         self._log = logs.get("sync")
-        moment = clock.moment()
         self._load_anchor()
-        self._agent = StreamWriter(
-            writer, device=settings.device_id, site=settings.site_id, stream=Stream.AGENT
-        )
-        if not self._agent.epoch:
-            self._agent.open_epoch(moment, why="new_store", station=settings.station)
+        moment = clock.moment()
+        self.agent, self.diag = (self._stream(s) for s in (Stream.AGENT, Stream.DIAG))
+        self.teller = Teller(self.agent, self.counters, clock.moment)
+        self.level = logs.LevelKeeper(settings.log_level)
         self.pictures = Pictures(settings.folders.state, writer)
         self.uplink = Uplink(
             device=settings.device_id,
             journal=settings.journal_path,
             writer=writer,
-            refused=self.refuse,
+            refused=self.teller.refuse,
+            ring_edge=parts.ring_edge,
+        )
+        self.upkeep = Upkeep(
+            writer,
+            uplink=self.uplink,
+            agent=self.agent,
+            diag=self.diag,
+            station=settings.station,
+            moment=moment,
         )
         self.downlink = Downlink(
             device=settings.device_id,
             scopes=scopes_of(settings.site_id, settings.station),
             writer=writer,
             pictures=self.pictures,
-            keys=keys,
-            verifier=verifier,
-            spread=random(),
-            changed=ring_edge,
-            refused=self.refuse,
+            keys=parts.keys,
+            verifier=parts.roots.verifier,
+            spread=parts.random(),
+            changed=self._take_change,
+            refused=self.teller.refuse,
         )
-        self.downlink.start(clock.moment())
-        self.uplink.look(clock.mono_ms())
+        self.configuring = Configuring(
+            settings,
+            writer=writer,
+            enrolled=parts.endpoints,
+            downlink=self.downlink,
+            teller=self.teller,
+            now_ms=moment.mono_ms,
+        )
+        self.renewing = Renewing(
+            parts.identity,
+            parts.sessions,
+            self.teller,
+            spread=parts.random(),
+            now_ms=moment.mono_ms,
+        )
+        self.reports = Reports(self)
+        self.link = CityLink(
+            parts,
+            teller=self.teller,
+            configuring=self.configuring,
+            renewing=self.renewing,
+            hello=self.reports.hello,
+        )
+        self._carrying_out = CarryingOut(self)
+        here = Here(
+            access_points={},
+            readers=0,
+            scopes=frozenset(scopes_of(settings.site_id, settings.station)),
+            updater=settings.updates_path.is_dir(),
+        )
+        self.orders = SyncOrders(
+            self.agent, here=here, acts=self._carrying_out.acts(), count=self.teller.count
+        )
+        self.orders.close_unacted(moment)
+        self.peers = PeerLink.of(parts, refused=self.teller.refuse)
+        self.downlink.start(moment)
+        self.uplink.look(moment.mono_ms)
 
     # ------------------------------------------------------------------------ one step
 
@@ -138,173 +155,87 @@ class Sync:
         for event in self._bridge.poll():
             self._take(event)
         moment = self.clock.moment()
+        for answer in self.neighbour.poll():
+            if answer.about == EDGE_STATUS:
+                self.reports.edge = answer.body
+            elif answer.about.startswith(LOGS):
+                self._carrying_out.answered(answer, moment)
         if rung or moment.mono_ms - self._looked_ms >= LOOK_MS:
             self._looked_ms = moment.mono_ms
             self.uplink.look(moment.mono_ms)
-        if self._welcomed:
+            self._look_after(moment)
+        if self.link.welcomed:
             try:
                 reason = self.uplink.pump(self._publish_facts, moment.mono_ms)
+                self.peers.hand_in(self._bridge)
                 self.downlink.step(self._publish_pull, moment)
                 if reason:
-                    self._end(reason)
+                    self.link.end(reason)
             except DeviceFault as fault:
-                self._count("publish_failed")
+                self.teller.count("publish_failed")
                 self._log.warning("the broker takes nothing now", reason=str(fault))
         else:
             self.downlink.step(None, moment)
         self._take_time(moment)
+        self.peers.step(rung=rung)
 
     def due_ms(self) -> int:
         """When `step` is needed at the latest though nothing arrives."""
-        due = [self._looked_ms + LOOK_MS]
-        if self._next_connect_ms is not None:
-            due.append(self._next_connect_ms)
+        due = [self._looked_ms + LOOK_MS, self.peers.due_ms()]
+        if self.link.next_connect_ms is not None:
+            due.append(self.link.next_connect_ms)
         wake_ms = self.uplink.wake_ms()
         if wake_ms is not None:
             due.append(wake_ms)
         return min(due)
 
-    def refuse(self, what: str, scope: str, reason: str) -> None:
-        """Something that came is not taken: counted always, a fact once a minute of its kind."""
-        self._count(f"refused_{what}_{reason}")
-        moment = self.clock.moment()
-        key = (what, scope, reason)
-        last_ms = self._refused_ms.get(key)
-        if last_ms is not None and moment.mono_ms - last_ms < REFUSED_MS:
-            return
-        if len(self._refused_ms) >= REFUSED_KINDS_MAX:
-            self._refused_ms.clear()
-        self._refused_ms[key] = moment.mono_ms
-        self._log.warning("refused", what=what, scope=scope, reason=reason)
-        try:
-            with self._agent.recording() as refusing:
-                refusing.add(
-                    UpdateRefused(
-                        **refusing.stamp(moment), what=what, scope=scope[:80], reason=reason[:80]
-                    )
-                )
-        except DeviceFault:
-            self._count("refusals_unrecorded")  # Counted all the same, and told in health.
+    def wait(self, timeout_ms: int) -> None:
+        """Until something happened, or time is up."""
+        self._bridge.wait(timeout_ms)
+
+    def uptime_s(self, moment: Moment) -> int:
+        return (moment.mono_ms - self._started_ms) // 1000
 
     def start_over(self) -> None:
         """A step ended halfway (the disk refused): begin the connection anew, nothing is lost."""
-        self._welcomed = False
+        self.link.welcomed = False
         self._bridge.disconnect()
 
     def stop(self) -> None:
         """Say goodbye, if there is a link, and let go of everything."""
-        if self.connected is not None:
-            try:
-                self._bridge.publish(
-                    own(self.settings.device_id, TopicKind.STATUS),
-                    status.will(
-                        device=self.settings.device_id,
-                        boot=self.clock.boot,
-                        connection=self._connection,
-                    ),
-                    qos=1,
-                    retained=True,
-                )
-            except DeviceFault:
-                pass  # The will says the same.
+        self.link.goodbye()
         self._bridge.close()
-        marks.save_counters(self._writer, self.counters)
+        self.neighbour.close()
+        self.peers.stop()
+        marks.save_counters(self._parts.writer, self.counters)
         self.uplink.close()
         self.pictures.close()
-        self._writer.close()
+        self._parts.writer.close()
 
     # --------------------------------------------------------------------- the connection
 
     def _take(self, event: BridgeEvent) -> None:
         match event:
             case Connected():
-                self.connected = event
-                self.since_ms = self.clock.mono_ms()
-                self._log.info("connected", endpoint=str(event.endpoint), mqtt=event.protocol)
-                scopes = scopes_of(self.settings.site_id, self.settings.station)
-                self._bridge.subscribe(subscriptions(self.settings.device_id, scopes))
+                self.link.take_connected(event)
             case SubscriptionsReady(refused=refused):
                 for topic in refused:
-                    self.refuse("subscription", topic, "denied")
-                self._greet()
+                    self.teller.refuse("subscription", topic, "denied")
+                self.link.greet()
             case Message():
                 self._take_message(event)
                 self._bridge.done(event.token)
             case Disconnected(loss=loss, detail=detail):
-                self._lost(loss, detail)
+                self.uplink.disconnected()
+                self.downlink.disconnected()
+                self.link.lost(loss, detail)
             case Published(failure=failure):
                 if failure:
-                    self._count("broker_refused")
+                    self.teller.count("broker_refused")
                     self._log.warning("the broker refused a message", reason=failure)
             case Oversized():
                 # Without its size: the words of a refusal are few, whatever a stranger sends.
-                self.refuse("message", "", "oversize")
-
-    def _connect(self, moment: Moment) -> None:
-        self._next_connect_ms = None
-        self._connection = marks.next_connection(self._writer, moment.wall_ms // 1000)
-        endpoint = self._endpoints[self._backoff.endpoint]
-        device = self.settings.device_id
-        try:
-            self._bridge.connect(
-                endpoint,
-                will_topic=own(device, TopicKind.STATUS),
-                will=status.will(device=device, boot=self.clock.boot, connection=self._connection),
-                # Without a believable clock no certificate's dates can be checked: this contact
-                # is only to fetch signed time (protocol.md, Device identity).
-                session=None if moment.clock_trusted else self._first_contact,
-            )
-        except DeviceFault as fault:
-            self._lost(Loss.UNREACHABLE, str(fault))
-
-    def _greet(self) -> None:
-        device = self.settings.device_id
-        self._publish(
-            own(device, TopicKind.STATUS),
-            status.birth(device=device, boot=self.clock.boot, connection=self._connection),
-            retained=True,
-        )
-        self._say_hello()
-
-    def _say_hello(self) -> None:
-        moment = self.clock.moment()
-        self._hello_ms = moment.mono_ms
-        self._nonce = secrets.token_hex(16)
-        self.uplink.look(moment.mono_ms)
-        hello = Hello(
-            device=self.settings.device_id,
-            site=self.settings.site_id,
-            station=self.settings.station,
-            boot=moment.boot,
-            connection=self._connection,
-            nonce=self._nonce,
-            software=SOFTWARE,
-            clock=moment.quality,
-            streams=self.uplink.heads(),
-            held=self.downlink.held(),
-            keys=self.downlink.key_versions(),
-        )
-        self._publish(own(self.settings.device_id, TopicKind.HELLO), encode_json(hello))
-
-    def _lost(self, loss: Loss, detail: str) -> None:
-        was = self.connected is not None
-        moment = self.clock.moment()
-        self.connected, self._welcomed, self._hello_ms = None, False, None
-        self.uplink.disconnected()
-        self.downlink.disconnected()
-        wait_ms = self._backoff.ended(
-            now_ms=moment.mono_ms, fraction=self._random(), denied=loss in DENIED
-        )
-        self._next_connect_ms = moment.mono_ms + wait_ms
-        if was or self.reason != detail:
-            self._log.warning("not connected", why=loss.value, detail=detail)
-        self.reason, self.since_ms = detail, moment.mono_ms
-        self._count("disconnects" if was else "connects_failed")
-
-    def _end(self, reason: str) -> None:
-        self._log.warning("ending this connection", reason=reason)
-        self._welcomed = False
-        self._bridge.disconnect()
+                self.teller.refuse("message", "", "oversize")
 
     # ------------------------------------------------------------------------ what came
 
@@ -314,10 +245,10 @@ class Sync:
         kind = "message" if topic is None else topic.kind.value
         try:
             match topic.kind if topic is not None else None:
-                case TopicKind.ACK:
-                    self._take_ack(message.payload, moment)
                 case TopicKind.WELCOME:
                     self._take_welcome(message.payload, moment)
+                case TopicKind.ACK:
+                    self._take_ack(message.payload, moment)
                 case TopicKind.HEAD:
                     self.downlink.take_head(message.payload, moment)
                 case TopicKind.DELTA:
@@ -326,122 +257,180 @@ class Sync:
                     self.downlink.take_push(message.payload, moment)
                 case TopicKind.ORDER:
                     self._take_order(message.payload, moment)
+                case TopicKind.RENEWED:
+                    self._take_renewed(message.payload, moment)
+                case TopicKind.ROOT:
+                    self._take_root(message.payload)
                 case kind_of if kind_of is not None and publisher_of(kind_of) is Side.DEVICE:
-                    self._count("echoes")  # amqtt hands out retained messages nobody asked for.
+                    self.teller.count("echoes")  # amqtt hands out what nobody asked for.
                 case _:
                     raise CorruptData("not for a device")
         except CorruptData as problem:
             scope = "" if topic is None else topic.scope
+            self._welcome_refused |= kind == TopicKind.WELCOME.value
             self._log.warning("refused", what=kind, reason=str(problem)[:200])
-            self.refuse(kind, scope, "invalid")
+            self.teller.refuse(kind, scope, "invalid")
 
     def _take_ack(self, payload: bytes, moment: Moment) -> None:
-        reason = self.uplink.acknowledged(decode_json(Ack, payload), moment.mono_ms)
+        ack = decode_json(Ack, payload)
+        if self.peers.handed_in(ack):
+            return
+        reason = self.uplink.acknowledged(ack, moment.mono_ms)
         if reason:
-            self._end(reason)
+            self.link.end(reason)
 
     def _take_welcome(self, payload: bytes, moment: Moment) -> None:
         opened = self.downlink.verifier.open(SignedWhat.WELCOME, decode_signed_lines(payload))
         welcome = decode_json(Welcome, opened)
-        if welcome.device != self.settings.device_id or welcome.nonce != self._nonce:
+        if welcome.device != self.settings.device_id or not self.link.answers(welcome.nonce):
             raise CorruptData("welcome: answers another hello")
-        self._nonce, self._hello_ms = "", None
-        if marks.set_anchor(self._writer, moment, welcome.utc_ms):
+        if marks.set_anchor(self._parts.writer, moment, welcome.utc_ms):
             self._load_anchor()
         else:
-            self.refuse("welcome", "", "below_floor")
-        link = self.connected
-        if link is None:
+            self.teller.refuse("welcome", "", "below_floor")
+        connected = self.link.connected
+        if connected is None:
             return
-        self._welcomed = True
-        self._backoff.useful(now_ms=moment.mono_ms)
-        packet_max = link.packet_bytes_max or PACKET_BYTES_DEFAULT
+        if self.link.contact is Contact.TIME:
+            self._time_taken(moment)
+            return
+        self.link.take_welcome()
+        self._welcome_refused = False
+        moment = self.clock.moment()
+        if self.link.contact is Contact.CANDIDATE:
+            self.renewing.promote()
+            self.link.contact = Contact.FULL
+            self._parts.ring_edge()
+        self.configuring.welcomed()
+        packet_max = connected.packet_bytes_max or PACKET_BYTES_DEFAULT
         self.uplink.connected(
             welcome.high_water,
             now_ms=moment.mono_ms,
-            window_batches=link.receive_max,
+            window_batches=connected.receive_max,
             bytes_max=packet_max,
             throttle_per_s=welcome.throttle_per_s,
         )
-        self.downlink.connected(welcome.wanted, self.clock.moment())
+        self.downlink.connected(welcome.wanted, moment)
+        self.downlink.pull_keys()
+
+    def _time_taken(self, before: Moment) -> None:
+        """The first contact has served: signed time is here, so the next one checks everything."""
+        moment = self.clock.moment()
+        self.teller.count("first_contacts")
+        self._log.warning("time fetched without date checks", was=before.quality)
+        if moment.clock_trusted:
+            self.teller.note("first_contact", why=before.quality)
+        self.link.end("connecting again with full checks", at_once=moment.clock_trusted)
 
     def _take_order(self, payload: bytes, moment: Moment) -> None:
         opened = self.downlink.verifier.open(SignedWhat.ORDER, decode_signed_lines(payload))
         order = decode_json(Order, opened)
         if order.device != self.settings.device_id:
             raise CorruptData("order: for another device")
-        problem = marks.take_order(self._writer, order.counter, opened, moment)
+        problem = marks.take_order(self._parts.writer, order.counter, opened, moment)
         if problem == "used_counter":
-            self.refuse("order", str(order.counter), problem)
+            self.teller.refuse("order", str(order.counter), problem)
         elif not problem:
-            self._count("orders_taken")
-            self._ring_edge()
+            self.teller.count("orders_taken")
+            self.orders.take(moment)
+            self._parts.ring_edge()
+
+    def _take_root(self, payload: bytes) -> None:
+        roots = self._parts.roots
+        refused = roots.take(payload)
+        if refused == "same":
+            return
+        if refused:
+            self.teller.refuse("root", "", refused)
+            return
+        self.downlink.verifier = roots.verifier
+        self._log.warning("signing keys were rotated", version=roots.version)
+        self.teller.note("root", number=roots.version)
+        if self._welcome_refused and self.link.greeting:
+            self.link.say_hello()  # It was signed by a key that we did not know yet.
+
+    # --------------------------------------------------------------- identity and configuration
+
+    def _renew(self, moment: Moment) -> None:
+        match self.renewing.due(moment, self._publish_renew, welcomed=self.link.welcomed):
+            case Do.CONNECT:
+                self.link.end("connecting with the renewed certificate", at_once=True)
+            case Do.END:
+                self.link.end("the renewed certificate was not welcomed", at_once=True)
+            case _:
+                pass
+
+    def _publish_renew(self, csr_pem: str) -> None:
+        device = self.settings.device_id
+        request = Renew(device=device, csr_pem=csr_pem)
+        self._bridge.publish(own(device, TopicKind.RENEW), encode_json(request), qos=1)
+
+    def _take_renewed(self, payload: bytes, moment: Moment) -> None:
+        renewed = decode_json(Renewed, payload)
+        if renewed.device != self.settings.device_id:
+            raise CorruptData("renewed: of another device")
+        self.renewing.take(renewed, moment)
+
+    def _take_change(self) -> None:
+        self.configuring.lists_changed = True
+        self._parts.ring_edge()
+
+    def _look_after(self, moment: Moment) -> None:
+        """Once a second: what the settings list says of this device, and orders under way."""
+        changed = self.configuring.look(moment.mono_ms)
+        if changed.endpoints:
+            self.link.use_endpoints()
+        elif changed.trial and self.link.welcomed:
+            self.link.say_hello()  # Its welcome is the proof that we are still reached.
+        if changed.saved:
+            self._parts.ring_edge()
+        self.level.settle(self.configuring.desired.values.log_level, moment.mono_ms)
+        self.orders.take(moment)
+        self.orders.step(moment)
+        self._carrying_out.look(moment)
 
     # ------------------------------------------------------------------------- helpers
 
     def _take_time(self, moment: Moment) -> None:
         """What is due by the clock alone."""
         now_ms = moment.mono_ms
-        if self._next_connect_ms is not None and now_ms >= self._next_connect_ms:
-            self._connect(moment)
-        if self._hello_ms is not None and now_ms - self._hello_ms >= HELLO_MS:
-            self._count("hello_unanswered")
-            self._say_hello()
-        if self._welcomed and now_ms - self._health_ms >= HEALTH_MS:
+        self.link.step(moment)
+        self.upkeep.tick(moment, up=self.link.welcomed, why=self.link.reason)
+        self._renew(moment)
+        asked_ms = self._asked_edge_ms
+        if asked_ms is None or now_ms - asked_ms >= ASK_EDGE_MS:
+            self._asked_edge_ms = now_ms
+            if not self.neighbour.ask(EDGE_STATUS, {"request": "status"}):
+                self.reports.edge = None
+        if now_ms - self._health_ms >= self.configuring.desired.values.health_s * 1000:
             self._health_ms = now_ms
-            health = encode_json(self.health(moment))
-            self._publish(own(self.settings.device_id, TopicKind.HEALTH), health, qos=0)
-            marks.save_counters(self._writer, self.counters)
+            self._sample_commit()
+            if self.link.welcomed:
+                self.link.publish(TopicKind.HEALTH, self.reports.health_bytes(moment), qos=0)
         if now_ms - self._sweep_ms >= SWEEP_MS:
             self._sweep_ms = now_ms
             self.pictures.sweep(moment)
 
-    def health(self, moment: Moment) -> Health:
-        return Health(
-            device=self.settings.device_id,
-            boot=moment.boot,
-            uptime_s=(moment.mono_ms - self._started_ms) // 1000,
-            clock=moment.quality,
-            depth=self.uplink.depth(),
-            held=self.downlink.held(),
-            list_age_s={},
-            counters=self.all_counters(),
-            parts={},
-            disk_free_bytes=shutil.disk_usage(self.settings.folders.state).free,
-        )
+    def _sample_commit(self) -> None:
+        """Counters to the disk; and how long the disk took is one of our measures of it."""
+        began_ms = self.clock.mono_ms()
+        marks.save_counters(self._parts.writer, self.counters)
+        self.reports.commits_ms.append(self.clock.mono_ms() - began_ms)
 
-    def all_counters(self) -> dict[str, int]:
-        return {**self.counters, **self.uplink.counters, **self.downlink.counters}
-
-    def status(self) -> dict[str, Any]:
-        """Answer to `{"request": "status"}`."""
-        link = self.connected
-        return {
-            "ok": True,
-            "process": "sync",
-            "device": self.settings.device_id,
-            "software": SOFTWARE,
-            "connected": self._welcomed,
-            "endpoint": "" if link is None else str(link.endpoint),
-            "protocol": "" if link is None else link.protocol,
-            "since_s": (self.clock.mono_ms() - self.since_ms) // 1000,
-            "reason": "" if self._welcomed else self.reason,
-            "clock": self.clock.moment().quality,
-            "streams": self.uplink.status(),
-            "held": {s: [v.list_epoch, v.number] for s, v in self.downlink.held().items()},
-            "refused": {
-                name.removeprefix("refused_"): count
-                for name, count in self.counters.items()
-                if name.startswith("refused_")
-            },
-            "counters": self.all_counters(),
-        }
-
-    def _publish(self, topic: str, payload: bytes, *, qos: int = 1, retained: bool = False) -> None:
-        try:
-            self._bridge.publish(topic, payload, qos=qos, retained=retained)
-        except DeviceFault:
-            self._count("publish_failed")  # The link is going; what mattered is said again.
+    def answer(self, request: dict[str, Any], moment: Moment) -> dict[str, Any]:
+        """One request of the station's own socket."""
+        match request.get("request"):
+            case "status":
+                return self.reports.status(moment)
+            case "renew":
+                self.renewing.renewal.want()
+                return {"ok": True, "connected": self.link.welcomed}
+            case "logs":
+                minutes = request.get("minutes")
+                since_ms = moment.mono_ms - minutes * 60_000 if isinstance(minutes, int) else 0
+                return {"ok": True, "lines": logs.recent(since_ms)}
+            case _:
+                return {"ok": False, "error": "known requests: logs, renew, status"}
 
     def _publish_facts(self, stream: Stream, batch: bytes) -> None:
         self._bridge.publish(up(self.settings.device_id, stream), batch, qos=1)
@@ -449,13 +438,15 @@ class Sync:
     def _publish_pull(self, pull: Pull) -> None:
         self._bridge.publish(own(self.settings.device_id, TopicKind.PULL), encode_json(pull), qos=1)
 
+    def _stream(self, stream: Stream) -> StreamWriter:
+        """The one writer of a stream of ours; `Upkeep` opens its epoch."""
+        device, site = self.settings.device_id, self.settings.site_id
+        return StreamWriter(self._parts.writer, device=device, site=site, stream=stream)
+
     def _load_anchor(self) -> None:
-        anchor = marks.time_anchor(self._writer.db)
+        anchor = marks.time_anchor(self._parts.writer.db)
         if anchor is not None:
             self.clock.anchor = Anchor(
                 boot=anchor.boot, mono_ms=anchor.mono_ms, utc_ms=anchor.utc_ms
             )
             self.clock.floor_ms = anchor.floor_utc_ms
-
-    def _count(self, name: str) -> None:
-        self.counters[name] = self.counters.get(name, 0) + 1

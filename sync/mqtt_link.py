@@ -274,7 +274,8 @@ class Link:
             assert self._session.tls is not None
             client.tls_set_context(self._session.tls)
         topic, payload = self._will
-        client.will_set(topic, payload, qos=1, retain=True)
+        if topic:
+            client.will_set(topic, payload, qos=1, retain=True)
         client.on_socket_open = self._on_socket_open
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect

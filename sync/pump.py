@@ -58,11 +58,12 @@ class _Life:
     next_first: int  # The first fact not sent since the last rewind.
     sent_max: int  # The highest fact the city can honestly speak of.
     due_ms: int  # When what waits leaves, however few it is.
-    ahead: int = 0  # The city's high water, when that is above our head.
     rewound_to: int | None = None  # A rewind asked for once is done once, until something moves.
     answered: bool = False  # The city spoke about this epoch since the last rewind.
     stalls: int = 0
     aside_until_ms: int = 0
+    halted: bool = False  # The city has another history: nothing of it is sent or believed.
+    closed: bool = False  # Ended at `head`; what stood above it is restated in another epoch.
 
     def rewind(self, now_ms: int) -> None:
         self.next_first = self.acknowledged + 1
@@ -129,8 +130,28 @@ class Pump:
     def dropped(self, *, epoch: str, held_from: int) -> None:
         """The file let go of everything before `held_from`."""
         life = self._lives[epoch]
+        if life.closed:
+            held_from = min(held_from, life.head + 1)
         assert held_from <= life.head + 1
         life.held_from = max(life.held_from, held_from)
+
+    def halt(self, *, epoch: str) -> None:
+        """The journal is an old copy in this epoch: nothing of it leaves until it is closed."""
+        life = self._lives[epoch]
+        life.halted = True
+        life.next_first = life.acknowledged + 1
+        self._forget(epoch)
+
+    def closed(self, *, epoch: str, up_to: int) -> None:
+        """The epoch ended: up to here it is one history with the city's, the rest is restated
+        elsewhere. A city that asks for what it had acknowledged still gets it."""
+        life = self._lives[epoch]
+        life.closed, life.halted = True, False
+        life.head = max(up_to, life.held_from - 1)
+        life.acknowledged = min(life.acknowledged, life.head)
+        life.sent_max = min(life.sent_max, life.head)
+        life.next_first = life.acknowledged + 1
+        self._forget(epoch)
 
     # ------------------------------------------------------------------ what the link says
 
@@ -177,7 +198,9 @@ class Pump:
         life = self._lives.get(ack.epoch)
         if life is None:
             return [RefusedAck(epoch=ack.epoch, reason="epoch")]
-        if not 0 <= ack.up_to <= max(life.head, life.ahead):
+        if life.halted:
+            return []  # Only a signed welcome speaks of an epoch whose history is in question.
+        if ack.up_to < 0 or (ack.up_to > life.head and not life.closed):
             return [RefusedAck(epoch=ack.epoch, reason="future")]
         if not self._connected:
             return []  # It answers an earlier connection; the welcome will say the same.
@@ -187,12 +210,13 @@ class Pump:
         # It may speak of more than we sent when a process before this one sent it. What we never
         # sent we believe only from a signed welcome.
         up_to = min(ack.up_to, life.sent_max)
-        if up_to > life.acknowledged:
+        # With a problem the number may be that of another history.
+        if up_to > life.acknowledged and not ack.problem:
             events.append(self._advance(life, up_to, now_ms))
         if ack.problem:
             events.append(Problem(epoch=life.epoch, text=ack.problem))
         if ack.rewind:
-            events += self._rewind_asked(life, ack.up_to, now_ms)
+            events += self._rewind_asked(life, min(ack.up_to, life.head), now_ms)
         return events
 
     # ------------------------------------------------------------------ what to do now
@@ -235,7 +259,7 @@ class Pump:
             return None
         times = [self._deadline_ms()] if self._in_flight else []
         life = self._current(None)
-        room = life is not None and len(self._in_flight) < self._window_for(life)
+        room = life is not None and len(self._in_flight) < self._window_now
         if life is not None and room and life.next_first <= life.head:
             full = life.head - life.next_first + 1 >= BATCH_ROWS_MAX
             times.append(max(self._not_before_ms, 0 if full else life.due_ms))
@@ -258,15 +282,16 @@ class Pump:
         events: list[PumpEvent] = []
         before = life.acknowledged
         life.rewound_to = None
+        if life.closed:
+            high_water = min(high_water, life.head)
         if high_water > life.head:
             # Numbers are no proof here: facts of ours above the own mark may be others than the
-            # city's of the same number. They are all sent, one batch at a time, so that it can
-            # keep both.
-            life.ahead = high_water
-            life.sent_max = life.acknowledged
+            # city's of the same number. They are restated in a new epoch.
+            self.halt(epoch=life.epoch)
             events.append(Ahead(epoch=life.epoch, high_water=high_water, head=life.head))
+        elif life.halted:
+            pass
         else:
-            life.ahead = 0
             life.acknowledged = high_water
             life.sent_max = max(life.sent_max, high_water)
             if high_water > before:
@@ -345,7 +370,7 @@ class Pump:
 
     def _next_send(self, now_ms: int) -> Send | None:
         life = self._current(now_ms)
-        if life is None or len(self._in_flight) >= self._window_for(life):
+        if life is None or len(self._in_flight) >= self._window_now:
             return None
         gap = None
         if life.next_first < life.held_from:
@@ -371,12 +396,16 @@ class Pump:
         for life in self._lives.values():
             if life.aside_until_ms and now_ms is not None and now_ms >= life.aside_until_ms:
                 life.aside_until_ms = 0
-            if life.acknowledged < life.head and not life.aside_until_ms:
+            waits = life.acknowledged < life.head and not life.halted
+            if waits and not life.aside_until_ms:
                 return life
         return None
 
-    def _window_for(self, life: _Life) -> int:
-        return 1 if life.ahead else self._window_now
+    def _forget(self, epoch: str) -> None:
+        """What was asked for or is on the wire of this epoch counts for nothing."""
+        self._in_flight = [batch for batch in self._in_flight if batch.epoch != epoch]
+        if self._asked is not None and self._asked.epoch == epoch:
+            self._asked = None
 
     def _set_throttle(self, throttle_per_s: int | None) -> None:
         if throttle_per_s is None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from edge.model import SetupProblem
@@ -27,6 +27,8 @@ USER_TIMEOUT_MS: Final = 30_000  # Our choice: unacknowledged bytes so old mean 
 RECEIVE_MAX: Final = 32  # Our choice: pushes and heads we take on before acknowledging one.
 INBOUND_PACKET_BYTES_MAX: Final = 128 * 1024  # Our choice: twice our own limit for a message.
 ENDPOINTS_MAX: Final = 8  # Our choice: two brokers by two routes, doubled.
+NOT_YET_VALID: Final = 9  # OpenSSL: X509_V_ERR_CERT_NOT_YET_VALID,
+HAS_EXPIRED: Final = 10  # X509_V_ERR_CERT_HAS_EXPIRED.
 NO_CHECK_TIME: Final = 0x200000  # OpenSSL: X509_V_FLAG_NO_CHECK_TIME; not named in Python's ssl.
 
 # Both versions of MQTT are tried within one connect.
@@ -118,19 +120,66 @@ class _HandshakeSocket(ssl.SSLSocket):
             raise
 
 
+def _dated_socket(utc_s: Callable[[], int]) -> type[_HandshakeSocket]:
+    """A socket that checks the dates of the broker's chain against our own clock."""
+
+    class DatedSocket(_HandshakeSocket):
+        def do_handshake(self, block: bool = False) -> None:
+            super().do_handshake(block)
+            try:
+                _check_dates(self, utc_s())
+            except BaseException:
+                self.close()
+                raise
+
+    return DatedSocket
+
+
+def _check_dates(connection: ssl.SSLSocket, utc_s: int) -> None:
+    """`SSLCertVerificationError` as OpenSSL has it, when a certificate is not good at `utc_s`."""
+    chain: list[dict[str, Any]] = [dict(connection.getpeercert() or {})]
+    # Public from Python 3.13 on, there since 3.10: the issuers the chain was verified with.
+    verified: Any = getattr(getattr(connection, "_sslobj", None), "get_verified_chain", list)()
+    chain += [one.get_info() for one in verified or () if hasattr(one, "get_info")]
+    for found in chain:
+        starts, ends = found.get("notBefore"), found.get("notAfter")
+        if starts is None or ends is None:
+            raise _date_error(NOT_YET_VALID, "a certificate without dates")
+        if utc_s < ssl.cert_time_to_seconds(starts):
+            raise _date_error(NOT_YET_VALID, f"certificate is not yet valid: from {starts}")
+        if utc_s > ssl.cert_time_to_seconds(ends):
+            raise _date_error(HAS_EXPIRED, f"certificate has expired: {ends}")
+
+
+def _date_error(code: int, message: str) -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, message)
+    error.verify_code, error.verify_message = code, message
+    return error
+
+
 def tls_context(
-    *, ca_file: Path, certificate_file: Path, key_file: Path, check_time: bool = True
+    *,
+    ca_file: Path,
+    certificate_file: Path,
+    key_file: Path,
+    check_time: bool = True,
+    utc_s: Callable[[], int] | None = None,
 ) -> ssl.SSLContext:
     """Mutual TLS 1.2 or later. `SetupProblem` names the file that cannot be used.
 
     Without `check_time` only the dates go unchecked, never the issuer or the host: for a device
-    whose clock is at 1970, to fetch signed time and connect again with full checks.
+    whose clock is at 1970, to fetch signed time and connect again with full checks. With `utc_s`
+    the dates are checked against that clock and not the machine's, which may still be at 1970
+    though the city has told us the time.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.sslsocket_class = _HandshakeSocket
     assert context.check_hostname and context.verify_mode is ssl.CERT_REQUIRED
-    if not check_time:
+    if utc_s is not None:
+        assert check_time
+        context.sslsocket_class = _dated_socket(utc_s)
+    if not check_time or utc_s is not None:
         context.verify_flags |= ssl.VerifyFlags(NO_CHECK_TIME)
     for file, what in (
         (ca_file, "the city's certificate authority"),

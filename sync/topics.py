@@ -50,6 +50,9 @@ class TopicKind(StrEnum):
     PUSH = "push"
     ORDER = "order"
     HEALTH = "health"
+    RENEW = "renew"
+    RENEWED = "renewed"
+    ROOT = "root"
 
 
 @unique
@@ -58,26 +61,38 @@ class Side(StrEnum):
     CITY = "city"
 
 
+@unique
+class Of(StrEnum):
+    """What a topic belongs to: the first word of its name."""
+
+    DEVICE = "d"
+    SCOPE = "s"
+    CITY = "c"  # Everybody reads it.
+
+
 @dataclass(frozen=True, slots=True)
 class _Form:
     publisher: Side
-    of_scope: bool  # `s/{scope}/...`, else `d/{device}/...`.
+    of: Of
     qos: int
     retained: bool
 
 
 _FORMS: Final[dict[TopicKind, _Form]] = {
-    TopicKind.STATUS: _Form(Side.DEVICE, of_scope=False, qos=1, retained=True),
-    TopicKind.HELLO: _Form(Side.DEVICE, of_scope=False, qos=1, retained=False),
-    TopicKind.WELCOME: _Form(Side.CITY, of_scope=False, qos=1, retained=False),
-    TopicKind.UP: _Form(Side.DEVICE, of_scope=False, qos=1, retained=False),
-    TopicKind.ACK: _Form(Side.CITY, of_scope=False, qos=1, retained=False),
-    TopicKind.HEAD: _Form(Side.CITY, of_scope=True, qos=1, retained=True),
-    TopicKind.DELTA: _Form(Side.CITY, of_scope=True, qos=1, retained=False),
-    TopicKind.PULL: _Form(Side.DEVICE, of_scope=False, qos=1, retained=False),
-    TopicKind.PUSH: _Form(Side.CITY, of_scope=False, qos=1, retained=False),
-    TopicKind.ORDER: _Form(Side.CITY, of_scope=False, qos=1, retained=False),
-    TopicKind.HEALTH: _Form(Side.DEVICE, of_scope=False, qos=0, retained=False),
+    TopicKind.STATUS: _Form(Side.DEVICE, of=Of.DEVICE, qos=1, retained=True),
+    TopicKind.HELLO: _Form(Side.DEVICE, of=Of.DEVICE, qos=1, retained=False),
+    TopicKind.WELCOME: _Form(Side.CITY, of=Of.DEVICE, qos=1, retained=False),
+    TopicKind.UP: _Form(Side.DEVICE, of=Of.DEVICE, qos=1, retained=False),
+    TopicKind.ACK: _Form(Side.CITY, of=Of.DEVICE, qos=1, retained=False),
+    TopicKind.HEAD: _Form(Side.CITY, of=Of.SCOPE, qos=1, retained=True),
+    TopicKind.DELTA: _Form(Side.CITY, of=Of.SCOPE, qos=1, retained=False),
+    TopicKind.PULL: _Form(Side.DEVICE, of=Of.DEVICE, qos=1, retained=False),
+    TopicKind.PUSH: _Form(Side.CITY, of=Of.DEVICE, qos=1, retained=False),
+    TopicKind.ORDER: _Form(Side.CITY, of=Of.DEVICE, qos=1, retained=False),
+    TopicKind.HEALTH: _Form(Side.DEVICE, of=Of.DEVICE, qos=0, retained=False),
+    TopicKind.RENEW: _Form(Side.DEVICE, of=Of.DEVICE, qos=1, retained=False),
+    TopicKind.RENEWED: _Form(Side.CITY, of=Of.DEVICE, qos=1, retained=False),
+    TopicKind.ROOT: _Form(Side.CITY, of=Of.CITY, qos=1, retained=True),
 }
 assert set(_FORMS) == set(TopicKind)
 
@@ -93,7 +108,7 @@ assert set(_SCOPES) == set(Station)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """A topic name taken apart. `device` or `scope` is set, never both."""
+    """A topic name taken apart. `device` or `scope` is set, never both; neither for all."""
 
     kind: TopicKind
     device: str = ""
@@ -112,7 +127,10 @@ class Topic:
         """The name on the wire."""
         form = _FORMS[self.kind]
         assert (self.stream is not None) == (self.kind is TopicKind.UP)
-        if form.of_scope:
+        if form.of is Of.CITY:
+            assert not self.device and not self.scope
+            return f"{PREFIX}c/{self.kind}"
+        if form.of is Of.SCOPE:
             assert is_scope(self.scope) and not self.device
             return f"{PREFIX}s/{self.scope}/{self.kind}"
         assert is_id(self.device) and not self.scope
@@ -180,18 +198,21 @@ def parse(name: str) -> Topic | None:
         case ["s", site, list_kind, kind] if kind in _OF_SCOPE:
             scope = f"{site}/{list_kind}"
             return Topic(kind=TopicKind(kind), scope=scope) if is_scope(scope) else None
+        case ["c", kind] if kind in _OF_CITY:
+            return Topic(kind=TopicKind(kind))
     return None
 
 
 def subscriptions(device: str, scopes: Iterable[str]) -> tuple[str, ...]:
     """All that a device listens to, by full name: no wildcard, so nothing else can arrive."""
+    everybodys = tuple(Topic(kind=TopicKind(kind)).name() for kind in sorted(_OF_CITY))
     mine = tuple(
         own(device, kind)
         for kind, form in _FORMS.items()
-        if form.publisher is Side.CITY and not form.of_scope
+        if form.publisher is Side.CITY and form.of is Of.DEVICE
     )
     lists = tuple(of_scope(scope, kind) for scope in scopes for kind in _SCOPE_KINDS)
-    return mine + lists
+    return everybodys + mine + lists  # The root first: the rest is checked with its keys.
 
 
 def publisher_of(kind: TopicKind) -> Side:
@@ -204,11 +225,11 @@ def device_may_publish(device: str, topic: Topic) -> bool:
 
 
 def device_may_read(device: str, scopes: Iterable[str], topic: Topic) -> bool:
-    """Its own down topics, and the lists of its scopes."""
+    """Its own down topics, the lists of its scopes, and what is for everybody."""
     form = _FORMS[topic.kind]
-    if form.publisher is not Side.CITY:
-        return False
-    return topic.scope in tuple(scopes) if form.of_scope else topic.device == device
+    if form.publisher is not Side.CITY or form.of is Of.CITY:
+        return form.publisher is Side.CITY
+    return topic.scope in tuple(scopes) if form.of is Of.SCOPE else topic.device == device
 
 
 def device_write_patterns(device: str = "+") -> tuple[str, ...]:
@@ -222,19 +243,22 @@ def device_write_patterns(device: str = "+") -> tuple[str, ...]:
 
 
 def device_read_patterns(device: str = "+") -> tuple[str, ...]:
-    """Filters of a device's own down topics (its scopes' come from its site and station)."""
-    return tuple(
+    """Filters of what every device reads: its own down topics and what is for everybody (its
+    scopes' come from its site and station)."""
+    mine = tuple(
         f"{PREFIX}d/{device}/{kind}"
         for kind, form in _FORMS.items()
-        if form.publisher is Side.CITY and not form.of_scope
+        if form.publisher is Side.CITY and form.of is Of.DEVICE
     )
+    return mine + tuple(f"{PREFIX}c/{kind}" for kind in sorted(_OF_CITY))
 
 
 _STREAMS: Final = frozenset(stream.value for stream in Stream)
-_SCOPE_KINDS: Final = tuple(kind for kind, form in _FORMS.items() if form.of_scope)
+_SCOPE_KINDS: Final = tuple(kind for kind, form in _FORMS.items() if form.of is Of.SCOPE)
 _OF_SCOPE: Final = frozenset(kind.value for kind in _SCOPE_KINDS)
+_OF_CITY: Final = frozenset(kind.value for kind, form in _FORMS.items() if form.of is Of.CITY)
 _OF_DEVICE: Final = frozenset(
-    kind.value for kind, form in _FORMS.items() if not form.of_scope and kind is not TopicKind.UP
+    kind.value for kind, form in _FORMS.items() if form.of is Of.DEVICE and kind is not TopicKind.UP
 )
 
 

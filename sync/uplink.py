@@ -1,12 +1,17 @@
 """Facts up: the pumps on one side, the outboxes and marks on the other. No rule of its own.
 
 `main` is read from edge's `journal.db` (read-only), `agent` and `diag` from `sync.db`. A batch is
-the stored bytes, untouched, behind one header line.
+the stored bytes, untouched, behind one header line; what went from the file to make room is
+declared there.
+
+A welcome that shows more of an epoch than the file has, or another fact where it ends, means that
+the file is an old copy. The epoch is halted and a row is left; who writes the stream closes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,12 +23,20 @@ from edge.messages import (
     HighWater,
     Stream,
     StreamHead,
-    decode_fact_key,
     digest_of,
     encode_batch,
 )
-from edge.offline_cache import marks, outbox
-from edge.offline_cache.store import Connection, FileKind, Writer, open_reader, reading
+from edge.offline_cache import epochs, marks, outbox
+from edge.offline_cache.soundness import mark_unsound
+from edge.offline_cache.store import (
+    Connection,
+    DamagedFile,
+    FileKind,
+    Writer,
+    file_id,
+    open_reader,
+    reading,
+)
 from sync.answers import (
     Acknowledged,
     Ahead,
@@ -38,8 +51,22 @@ from sync.answers import (
 )
 from sync.pump import Pump
 
-MONEY_KINDS: Final = frozenset({"sale", "void", "hold", "hold_released"})
+MONEY_KINDS: Final = frozenset({"sale", "void", "hold", "hold_released", "restates"})
+# Our choice: an acknowledgement is not signed, so what it hints at is asked of a signed welcome,
+# but no liar makes us reconnect more often than this.
+HINT_MS: Final = 10 * 60_000
 BATCH_HEADER_BYTES: Final = 512  # Our choice: the header line is 250 bytes; the rest is room.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Piece:
+    """What one batch is made of."""
+
+    first: int
+    facts: list[bytes]
+    gap: Gap | None
+    digest: str
+
 
 Publish = Callable[[Stream, bytes], None]  # Raises DeviceFault when it cannot be taken on.
 
@@ -54,50 +81,71 @@ class Uplink:
         journal: Path,
         writer: Writer,
         refused: Callable[[str, str, str], None],
+        ring_edge: Callable[[], None] = lambda: None,
     ) -> None:
         self.device = device
         self.counters: dict[str, int] = {}
         self._journal_path = journal
         self._journal: Connection | None = None
+        self._journal_id: tuple[int, int] | None = None
+        self._damaged_id: tuple[int, int] | None = None  # Of a journal that was told of.
         self._writer = writer
         self._refused = refused
+        self._ring_edge = ring_edge
+        self._hinted_ms: int | None = None
+        self._reconnect = ""  # Why a new welcome is needed.
         self._pumps = {stream: Pump(device=device, stream=stream) for stream in Stream}
         self._lives: dict[tuple[Stream, str], outbox.Life] = {}
         self._log = logs.get("uplink")
 
     def look(self, now_ms: int) -> None:
         """See how far the files have grown and tell the pumps."""
-        acknowledged: dict[tuple[Stream, str], int] | None = None
+        self._follow_journal()
         for stream, pump in self._pumps.items():
-            db = self._db(stream)
-            if db is None:
-                continue
-            with reading(db):
-                for life in outbox.lives(db, stream):
-                    known = self._lives.get((stream, life.epoch))
-                    self._lives[stream, life.epoch] = life
-                    if known is None:
-                        acknowledged = acknowledged or marks.acknowledged(self._writer)
-                        pump.held(
-                            epoch=life.epoch,
-                            held_from=life.held_from,
-                            head=life.head,
-                            acknowledged=acknowledged.get((stream, life.epoch), 0),
-                        )
-                    elif life.head > known.head:
-                        kinds = outbox.kinds_between(db, life.life, known.head + 1, life.head)
-                        pump.committed(
-                            epoch=life.epoch,
-                            head=life.head,
-                            has_money=not MONEY_KINDS.isdisjoint(kinds),
-                            now_ms=now_ms,
-                        )
-                    if known is not None and life.held_from > known.held_from:
-                        pump.dropped(epoch=life.epoch, held_from=life.held_from)
+            try:
+                db = self._db(stream)
+                if db is None:
+                    continue
+                with reading(db):
+                    for life in outbox.lives(db, stream):
+                        self._look_at(db, stream, pump, life, now_ms)
+            except DamagedFile as damage:
+                self._tell_damage(stream, damage)
+
+    def _look_at(
+        self, db: Connection, stream: Stream, pump: Pump, life: outbox.Life, now_ms: int
+    ) -> None:
+        known = self._lives.get((stream, life.epoch))
+        self._lives[stream, life.epoch] = life
+        if known is None:
+            seen = marks.store_view(self._writer.db, stream).seen.get(life.epoch, marks.Seen())
+            pump.held(
+                epoch=life.epoch,
+                held_from=life.held_from,
+                head=max(life.sent_head, life.held_from - 1),
+                acknowledged=seen.acknowledged,
+            )
+            if life.closed_at is not None:
+                pump.closed(epoch=life.epoch, up_to=life.closed_at)
+            elif seen.city_ahead:
+                pump.halt(epoch=life.epoch)
+        elif life.closed_at is not None:
+            if known.closed_at is None:
+                pump.closed(epoch=life.epoch, up_to=life.closed_at)
+        elif life.head > known.head:
+            kinds = outbox.kinds_between(db, life.life, known.head + 1, life.head)
+            pump.committed(
+                epoch=life.epoch,
+                head=life.head,
+                has_money=not MONEY_KINDS.isdisjoint(kinds),
+                now_ms=now_ms,
+            )
+        if known is not None and life.held_from > known.held_from:
+            pump.dropped(epoch=life.epoch, held_from=life.held_from)
 
     def heads(self) -> tuple[StreamHead, ...]:
         """For hello: every epoch of every stream still held."""
-        return tuple(outbox.stream_head(life) for life in self._lives.values())
+        return tuple(outbox.stream_head(life) for life in self._by_age())
 
     def connected(
         self,
@@ -109,7 +157,10 @@ class Uplink:
         throttle_per_s: int | None,
     ) -> None:
         """The welcome came: everything above its marks is sent."""
+        self._reconnect = ""
         self.look(now_ms)
+        for water in high_water:
+            self._compare(water)
         for stream, pump in self._pumps.items():
             told = {mark.epoch: mark.up_to for mark in high_water if mark.stream is stream}
             self._carry_out(
@@ -129,10 +180,20 @@ class Uplink:
 
     def acknowledged(self, ack: Ack, now_ms: int) -> str:
         """Take an Ack; a reason to reconnect, or ""."""
-        return self._carry_out(ack.stream, self._pumps[ack.stream].acknowledged(ack, now_ms=now_ms))
+        events = self._pumps[ack.stream].acknowledged(ack, now_ms=now_ms)
+        reason = self._carry_out(ack.stream, events)
+        ahead = RefusedAck(epoch=ack.epoch, reason="future") in events
+        if reason or not (ahead or ack.problem == "fork"):
+            return reason
+        if self._hinted_ms is not None and now_ms - self._hinted_ms < HINT_MS:
+            return ""
+        self._hinted_ms = now_ms
+        return f"{ack.stream}: the city may have other facts than we; asking for its word"
 
     def pump(self, publish: Publish, now_ms: int) -> str:
         """Send what is due, main before the others; a reason to reconnect, or ""."""
+        if self._reconnect:
+            return self._reconnect
         for stream, pump in self._pumps.items():
             while True:
                 events = pump.step(now_ms=now_ms)
@@ -163,8 +224,26 @@ class Uplink:
                 "acknowledged": acknowledged.get((stream, epoch), 0),
                 "depth": self._pumps[stream].depth,
             }
-            for (stream, epoch), life in self._lives.items()
+            for life in self._by_age()
+            for stream, epoch in ((life.stream, life.epoch),)
         }
+
+    def journal_notes(self) -> tuple[str, str] | None:
+        """The journal's epoch and the store it names; None while there is no journal."""
+        db = self._db(Stream.MAIN)
+        if db is None:
+            return None
+        with reading(db):
+            lives = outbox.lives(db, Stream.MAIN)
+            return (lives[-1].epoch if lives else ""), epochs.meta(db, "store")
+
+    def parts(self) -> dict[str, tuple[str, str]]:
+        """Readers, lanes and disk as edge last left them: part -> state, why."""
+        db = self._db(Stream.MAIN)
+        if db is None:
+            return {}
+        with reading(db):
+            return marks.parts(db)
 
     def close(self) -> None:
         if self._journal is not None:
@@ -173,66 +252,122 @@ class Uplink:
 
     # ------------------------------------------------------------------------- helpers
 
+    def _by_age(self) -> list[outbox.Life]:
+        """Salvaged epochs are seen last and are older than all."""
+        order = list(Stream)
+        return sorted(self._lives.values(), key=lambda x: (order.index(x.stream), x.life))
+
     def _db(self, stream: Stream) -> Connection | None:
         if stream is not Stream.MAIN:
             return self._writer.db
         if self._journal is None:
+            self._journal_id = file_id(self._journal_path)
             self._journal = open_reader(self._journal_path, FileKind.JOURNAL)
         return self._journal
+
+    def _follow_journal(self) -> None:
+        """edge set a damaged journal aside and began another: this is a stream of new lives."""
+        now = file_id(self._journal_path)
+        if self._journal is None or now is None or now == self._journal_id:
+            return
+        self._journal.close()
+        self._journal = None
+        self._pumps[Stream.MAIN] = Pump(device=self.device, stream=Stream.MAIN)
+        self._lives = {key: x for key, x in self._lives.items() if key[0] is not Stream.MAIN}
+        self._reconnect = "the journal was replaced"
+        self._count("journal_replaced")
+
+    def _tell_damage(self, stream: Stream, damage: DamagedFile) -> None:
+        """A page cannot be read any more. The journal is edge's to set aside; our own file is
+        ours, at the next start, for which somebody has to start us again."""
+        self._count("damaged_file")
+        if stream is not Stream.MAIN:
+            mark_unsound(self._writer.path)
+            raise damage
+        identity = file_id(self._journal_path)
+        if identity != self._damaged_id:
+            self._damaged_id = identity
+            self._log.error("the journal is damaged", reason=str(damage))
+            marks.tell_damaged_journal(self._writer, self._journal_path)
+            self._ring_edge()
+
+    def _compare(self, water: HighWater) -> None:
+        """The city's last fact of an epoch must be ours of the same number."""
+        life = self._lives.get((water.stream, water.epoch))
+        if life is None or life.closed_at is not None or not 0 < water.up_to <= life.head:
+            return
+        db = self._db(water.stream)
+        assert db is not None
+        try:
+            with reading(db):
+                ours = outbox.known_digest(db, life, water.up_to)
+        except DamagedFile as damage:
+            self._tell_damage(water.stream, damage)
+            return
+        if water.digest and ours is not None and ours != water.digest:
+            self._show_ahead(life, water.up_to, water.digest)
+
+    def _show_ahead(self, life: outbox.Life, high_water: int, digest: str) -> None:
+        self._pumps[life.stream].halt(epoch=life.epoch)
+        self._count("city_ahead")
+        self._log.error(
+            "the city has other facts of this epoch, or more: this is an old copy of the file",
+            epoch=life.epoch,
+            city=high_water,
+            head=life.head,
+        )
+        self._refused("ack", life.stream.value, "ahead")
+        marks.show_ahead(
+            self._writer, life.stream, life.epoch, high_water=high_water, digest=digest
+        )
+        self._ring_edge()
 
     def _send(self, stream: Stream, pump: Pump, send: Send, publish: Publish, now_ms: int) -> None:
         life = self._lives[stream, send.epoch]
         db = self._db(stream)
         assert db is not None
-        facts = outbox.next_facts(
-            db, life.life, send.first, rows_max=send.rows_max, bytes_max=send.bytes_max
-        )
-        if not facts and send.gap is None:
+        try:
+            with reading(db):
+                piece = _piece(db, life, send)
+        except DamagedFile as damage:
+            pump.unsent(now_ms=now_ms)
+            self._tell_damage(stream, damage)
+            return
+        if not piece.facts and piece.gap is None:
             self._log.error("a fact is missing", stream=stream.value, sequence=send.first)
             self._count("missing_fact")
             pump.unsent(now_ms=now_ms)
             return
-        gap = None
-        if send.gap is not None:
-            before = decode_fact_key(facts[0]).previous if facts else life.digest
-            gap = Gap(source=send.gap.source, target=send.gap.target, digest=before, counts={})
         header = BatchHeader(
             device=self.device,
             stream=stream,
             epoch=send.epoch,
-            first=send.first,
-            count=len(facts),
-            digest=digest_of(facts[-1]) if facts else life.digest,
-            gap=gap,
+            first=piece.first,
+            count=len(piece.facts),
+            digest=piece.digest,
+            gap=piece.gap,
         )
         try:
-            publish(stream, encode_batch(header, facts))
+            publish(stream, encode_batch(header, piece.facts))
         except Exception:
             pump.unsent(now_ms=now_ms)
             raise
         self._count("batches_sent")
-        pump.sent(
-            epoch=send.epoch, first=send.first, last=send.first + len(facts) - 1, now_ms=now_ms
-        )
+        last = piece.first + len(piece.facts) - 1
+        pump.sent(epoch=send.epoch, first=send.first, last=last, now_ms=now_ms)
 
     def _carry_out(self, stream: Stream, events: list[PumpEvent]) -> str:
         for event in events:
             match event:
                 case Acknowledged(epoch=epoch, up_to=up_to):
-                    marks.acknowledge(self._writer, stream, epoch, up_to)
+                    head = self._lives[stream, epoch].head
+                    marks.acknowledge(self._writer, stream, epoch, up_to, head=head)
                 case Behind(epoch=epoch, high_water=high_water, acknowledged=before):
                     self._count("city_behind")
                     self._log.warning("the city lost facts; sending again", had=before)
                     marks.acknowledge(self._writer, stream, epoch, high_water)
-                case Ahead(epoch=epoch, high_water=high_water, head=head):
-                    self._count("city_ahead")
-                    self._log.error(
-                        "the city knows more of this journal than it holds: a restored image?",
-                        epoch=epoch,
-                        city=high_water,
-                        head=head,
-                    )
-                    self._refused("ack", stream.value, "ahead")
+                case Ahead(epoch=epoch, high_water=high_water):
+                    self._show_ahead(self._lives[stream, epoch], high_water, "")
                 case RefusedAck(reason=reason):
                     self._refused("ack", stream.value, reason)
                 case Problem(text=text):
@@ -250,3 +385,27 @@ class Uplink:
 
     def _count(self, name: str) -> None:
         self.counters[name] = self.counters.get(name, 0) + 1
+
+
+def _piece(db: Connection, life: outbox.Life, send: Send) -> _Piece:
+    """The rows asked for; in front of them, where facts went, the gap that says so."""
+    first = send.first
+    gap: Gap | None = None
+    if send.gap is not None:
+        digest = outbox.known_digest(db, life, send.gap.target) or ""
+        gap = Gap(source=send.gap.source, target=send.gap.target, digest=digest, counts={})
+    rows_max, bytes_max = send.rows_max, send.bytes_max
+    facts = outbox.next_facts(db, life.life, first, rows_max=rows_max, bytes_max=bytes_max)
+    while not facts and (hole := outbox.hole_at(db, life.life, first)) is not None:
+        counts = dict(gap.counts) if gap is not None else {}
+        for kind, count in hole.counts.items():
+            counts[kind] = counts.get(kind, 0) + count
+        source = gap.source if gap is not None else hole.source
+        gap = Gap(source=source, target=hole.target, digest=hole.digest, counts=counts)
+        first = hole.target + 1
+        facts = outbox.next_facts(db, life.life, first, rows_max=rows_max, bytes_max=bytes_max)
+    closed_at = life.closed_at
+    if closed_at is not None:
+        facts = facts[: max(0, closed_at + 1 - first)]
+    digest = digest_of(facts[-1]) if facts else (gap.digest if gap is not None else "")
+    return _Piece(first=first, facts=facts, gap=gap, digest=digest)

@@ -2,13 +2,15 @@
 # What the tests need from Debian: install it as root (or by sudo without a question), otherwise
 # name the one command to run. Asks dpkg first, so a second run costs nothing.
 set -euo pipefail
-packages=(mosquitto pcscd vsmartcard-vpcd libpcsclite-dev pkg-config gcc chromium iproute2)
+packages=(mosquitto pcscd vsmartcard-vpcd libpcsclite-dev pkg-config gcc chromium iproute2 strace)
+# pyscard is built with the headers of the Python in use; Debian's Python has them in a package.
+python=$(command -v "${PYTHON:-python3}" || true)
+case "$(readlink -f "${python:-/nonexistent}")" in /usr/bin/*) packages+=(python3-dev) ;; esac
 missing=()
 for package in "${packages[@]}"; do
     state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
     [ "$state" = installed ] || missing+=("$package")
 done
-# The headers that pyscard is built with belong to the Python in use, when it is Debian's.
 if [ ${#missing[@]} -eq 0 ]; then exit 0; fi
 command="apt-get install --yes --no-install-recommends ${missing[*]}"
 if [ "$(id -u)" = 0 ]; then

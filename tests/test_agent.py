@@ -170,6 +170,55 @@ def test_the_screen_belongs_to_the_person_the_lane_is_open_for(bench: Bench) -> 
     assert bench.gate._views == {}, "nothing is kept of passages that ended"
 
 
+def test_who_comes_when_the_queue_is_full_is_asked_to_tap_again(bench: Bench) -> None:
+    for number in range(5):  # One passes, three wait: the fifth is one too many.
+        bench.tap(number)
+        bench.step(100)
+    screen = bench.gate.screen(bench.clock.moment())
+    assert screen.word == "ПОДОЖДИТЕ" and screen.text
+    for _ in range(4):
+        bench.walk()
+        bench.step(100)
+    bench.tap(4)
+    granted = [f for f in bench.facts() if isinstance(f, AccessFact)]
+    assert len(granted) == 6, "the second tap is a new decision"
+    assert bench.gate.relay_active and bench.gate.screen(bench.clock.moment()).state == "granted"
+    bench.walk()
+    assert bench.gate._views == {}
+
+
+def test_an_arm_that_stays_turned_takes_the_lane_out_of_service(bench: Bench) -> None:
+    bench.tap(3)
+    bench.agent.move("north-in.rotation", True)
+    bench.step(30_000)
+    bench.step(30_000)
+    screen = bench.gate.screen(bench.clock.moment())
+    assert screen.state == "down" and "охраннику" in screen.text
+    bench.agent.move("north-in.rotation", False)
+    bench.step(1_000)
+    assert bench.gate.ready
+
+
+def test_a_grant_whose_agent_ended_gets_its_end(tmp_path: Path) -> None:
+    with station(tmp_path, people=20) as bench:
+        bench.tap(3)
+        again = Agent(bench.agent.parts, bench.clock.moment())  # As after a kill.
+        *_, access, passage = bench.facts()
+        assert isinstance(access, AccessFact) and isinstance(passage, PassageFact)
+        assert passage.result is PassageResult.UNKNOWN
+        assert passage.passage == f"{access.epoch}.{access.sequence}"
+        Agent(again.parts, bench.clock.moment())
+        assert len(bench.facts()) == 3, "ended once"
+
+
+def test_while_no_key_is_held_two_people_are_not_one(bench: Bench) -> None:
+    bench.agent._keys.clear()
+    bench.tap(3)
+    bench.step(100)
+    bench.tap(4)
+    assert len([f for f in bench.facts() if isinstance(f, AccessFact)]) == 2
+
+
 def test_sync_is_rung_after_a_commit_and_not_for_nothing(bench: Bench) -> None:
     bench.rings.clear()
     bench.step(10)

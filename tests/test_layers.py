@@ -21,17 +21,25 @@ PACKAGES = ("edge", "sync", "provisioning", "hil")
 
 # Modules that answer from their arguments alone, and all that they may use to do so.
 PURE = (
-    *("edge.model", "edge.messages", "edge.settings"),
+    *("edge.model", "edge.messages", "edge.settings", "edge.order_rules"),
     *("edge.readers.id12_frame", "edge.readers.hex_line_frame", "edge.readers.apdu"),
     *("edge.readers.watch", "edge.readers.reader", "edge.readers.frame"),
+    *("edge.readers.number", "edge.readers.line_frame", "edge.readers.stx_frame"),
+    *("edge.readers.decimal_frame", "edge.readers.em_desktop_frame", "edge.readers.wiegand"),
+    *("edge.readers.wiegand_text_frame", "edge.readers.key_events", "edge.readers.field"),
+    *("edge.readers.pn532_frame", "edge.readers.osdp_watch"),
     *("edge.readers.card_crypto", "edge.readers.desfire", "edge.readers.ntag424"),
-    *("edge.readers.ultralight", "edge.readers.dialogue"),
+    *("edge.readers.ultralight", "edge.readers.dialogue", "edge.readers.mutual"),
+    *("edge.readers.secure_channel", "edge.readers.profile", "edge.readers.proving"),
+    *("edge.readers.personalise", "edge.readers.issue_desfire", "edge.readers.issue_ntag424"),
     *("edge.turnstile.decision", "edge.turnstile.passage", "edge.turnstile.passage_table"),
     *("edge.turnstile.schedule", "edge.turnstile.officer", "edge.turnstile.lines", "edge.wiring"),
     *("edge.pos.decision", "edge.pos.basket", "edge.pos.ledger", "edge.pos.till"),
     "edge.pos.cashier",
     *("sync.pump", "sync.intake", "sync.scope_intake", "sync.topics", "sync.backoff"),
-    *("sync.answers", "sync.status", "sync.bridge_events"),
+    *("sync.answers", "sync.status", "sync.bridge_events", "sync.hand_in"),
+    *("sync.peers", "sync.peer_state", "sync.peer_voice", "sync.peer_answers", "sync.peer_topics"),
+    *("sync.contact", "sync.desired", "sync.renewal"),
 )
 MAY_USE = {
     *("__future__", "base64", "binascii", "collections", "dataclasses", "datetime", "enum"),

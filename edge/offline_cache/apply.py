@@ -171,6 +171,17 @@ class Pictures:
         pointer = in_force(self._sync.db, scope)
         return None if pointer is None else picture_meta(self._writer(pointer).db).set_digest
 
+    def row(self, scope: str, kind: int, key: bytes) -> bytes | None:
+        """The body of one row of the picture in force; None when there is none."""
+        pointer = in_force(self._sync.db, scope)
+        if pointer is None:
+            return None
+        with reading(self._writer(pointer).db) as db:
+            found = db.execute(
+                "SELECT body FROM rows WHERE kind = ? AND key = ?", (kind, key)
+            ).fetchone()
+        return None if found is None else found[0]
+
     def apply_delta(self, delta: Delta, moment: Moment) -> None:
         """The change, in one transaction. `CorruptData` when it does not fit, is not for exactly
         the version held, or the set digest after it is not the one that was signed."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeVar
@@ -23,10 +24,12 @@ from edge.messages import (
     CardholderRow,
     CredentialRow,
     ProductRow,
+    ProfileRow,
     RowKind,
     ScheduleRow,
     ScopeKey,
     SiteRow,
+    Stream,
     VersionMark,
     from_b64u,
 )
@@ -37,6 +40,7 @@ from edge.model import (
     Cardholder,
     CorruptData,
     Credential,
+    DeviceFault,
     Direction,
     ListState,
     Moment,
@@ -54,8 +58,10 @@ from edge.offline_cache.apply import (
     picture_meta,
     picture_path,
 )
-from edge.offline_cache.marks import TimeAnchor, time_anchor
-from edge.offline_cache.store import FileKind, open_reader, reading, telling
+from edge.offline_cache.marks import StoreView, TimeAnchor, store_view, time_anchor
+from edge.offline_cache.peers import Known, PeerState, known, peer_states, peers_tail
+from edge.offline_cache.standing import log_level
+from edge.offline_cache.store import FileKind, file_id, open_reader, reading, telling
 
 CREDENTIAL: Final = ROW_NUMBERS[RowKind.CREDENTIAL]
 CARDHOLDER: Final = ROW_NUMBERS[RowKind.CARDHOLDER]
@@ -64,6 +70,7 @@ ACCOUNT: Final = ROW_NUMBERS[RowKind.ACCOUNT]
 PRODUCT: Final = ROW_NUMBERS[RowKind.PRODUCT]
 SITE: Final = ROW_NUMBERS[RowKind.SITE]
 SCHEDULE: Final = ROW_NUMBERS[RowKind.SCHEDULE]
+PROFILE: Final = ROW_NUMBERS[RowKind.PROFILE]
 
 # A right whose schedule is not known is a right outside its hours: such a person goes to the
 # officer and not back to the street.
@@ -76,6 +83,7 @@ _ACCOUNT_ROW: Final = msgspec.msgpack.Decoder(AccountRow)
 _SITE_ROW: Final = msgspec.msgpack.Decoder(SiteRow)
 _SCHEDULE_ROW: Final = msgspec.msgpack.Decoder(ScheduleRow)
 _PRODUCT_ROW: Final = msgspec.msgpack.Decoder(ProductRow)
+_PROFILE_ROW: Final = msgspec.msgpack.Decoder(ProfileRow)
 _T = TypeVar("_T")
 
 
@@ -87,6 +95,7 @@ class SmallLists:
     schedules: Mapping[str, tuple[range, ...]]
     products: Mapping[str, Product]
     menu: VersionMark | None
+    profiles: Mapping[str, ProfileRow] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -109,6 +118,7 @@ class Cache:
         )
         self._journal = journal
         self._sync: sqlite3.Connection | None = None
+        self._sync_id: tuple[int, int] | None = None
         self._open: dict[str, _Open] = {}
         self._small_at: dict[str, tuple[int, VersionMark] | None] = {}
 
@@ -117,6 +127,15 @@ class Cache:
     @telling()
     def refresh(self) -> None:
         """Look for a new picture of a small scope; called when rung and every second."""
+        sync_id = file_id(self.folder / "sync.db")
+        if self._sync is not None and sync_id is not None and sync_id != self._sync_id:
+            self._sync.close()
+            self._sync = None  # Set aside; another took its name.
+        for name in ("people", "money"):
+            # Open before it is needed: opening takes room, which a full disk has not. What is
+            # wrong with it the tap will say.
+            with suppress(CorruptData, DeviceFault):
+                self._picture(self.scopes[name])
         problem: CorruptData | None = None
         for name in ("settings", "menu"):
             try:
@@ -141,6 +160,11 @@ class Cache:
         db = self._sync_db()
         return None if db is None else time_anchor(db)
 
+    def log_level(self) -> str:
+        """What the city set for this device; "" for what device.toml says."""
+        db = self._sync_db()
+        return "" if db is None else log_level(db)
+
     @telling()
     def acknowledged(self, stream: str, epoch: str) -> int:
         """Up to which sequence the city has committed a stream."""
@@ -153,6 +177,26 @@ class Cache:
             ).fetchone()
         )
         return 0 if row is None else int(row[0])
+
+    @telling()
+    def store_view(self) -> StoreView | None:
+        """What sync knows of our `main`, and whose store it is; None while there is no store."""
+        db = self._sync_db()
+        if db is None:
+            return None
+        with reading(db):
+            return store_view(db, Stream.MAIN)
+
+    @telling()
+    def included(self) -> dict[str, int]:
+        """Epoch of this device -> up to which fact the money picture in force includes it."""
+        opened = self._picture(self.scopes["money"])
+        if opened is None:
+            return {}
+        vector = picture_meta(opened.db).vector
+        return {
+            e.epoch: e.sequence for e in vector if (e.device, e.stream) == (self.device, "main")
+        }
 
     @telling()
     def waiting_orders(self, after_counter: int) -> list[tuple[int, bytes]]:
@@ -182,6 +226,18 @@ class Cache:
                 meta = picture_meta(opened.db)
                 states[scope] = _list_state(opened.pointer, meta, moment)
         return states
+
+    @telling()
+    def peers_known(self) -> Known | None:
+        """How far other tills' facts are known: every lookup from here on rests on them."""
+        db = self._sync_db()
+        return None if db is None else known(db)
+
+    @telling()
+    def peer_states(self, moment: Moment) -> dict[str, PeerState]:
+        """Who of the school's devices is heard, and what they reported."""
+        db = self._sync_db()
+        return {} if db is None else peer_states(db, moment)
 
     # ------------------------------------------------------------------------ one tap
 
@@ -217,6 +273,9 @@ class Cache:
             cardholder = people_view.cardholder
             account_id = None if cardholder is None else cardholder.account_id
             tail = () if account_id is None else _own_tail(journal, self.device, account_id)
+            sync = self._sync_db()
+            if sync is not None and account_id is not None:
+                tail += peers_tail(sync, account_id)
             opened = self._picture(self.scopes["money"])
         if opened is None:
             return people_view
@@ -321,6 +380,7 @@ class Cache:
 
     def _sync_db(self) -> sqlite3.Connection | None:
         if self._sync is None:
+            self._sync_id = file_id(self.folder / "sync.db")
             self._sync = open_reader(self.folder / "sync.db", FileKind.SYNC)
         return self._sync
 
@@ -356,6 +416,9 @@ class Cache:
                     schedules={
                         _text(key): _windows(_decode(_SCHEDULE_ROW, body))
                         for key, body in _rows(db, SCHEDULE)
+                    },
+                    profiles={
+                        _text(key): _decode(_PROFILE_ROW, body) for key, body in _rows(db, PROFILE)
                     },
                 )
             else:

@@ -1,4 +1,5 @@
-"""What sync keeps of the city's word in `sync.db`: acknowledgements, time, orders, counters.
+"""What sync keeps of the city's word in `sync.db`: acknowledgements, time, orders, counters; and
+the notes that the two processes leave for each other.
 
 Each function is one transaction on sync's one writing connection.
 """
@@ -7,15 +8,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from edge.messages import Stream, digest_of
 from edge.model import Moment
-from edge.offline_cache.store import Writer, telling
+from edge.offline_cache.outbox import schema_version
+from edge.offline_cache.store import Writer, file_id, telling
 
 ORDERS_KEPT_MAX = 1_000  # Our choice: a year of orders at a lively school.
 CONNECTION = "connection"  # Its row among the counters.
-CONNECTION = "connection"  # Its row among the counters is `next_connection`'s alone.
 UTC_MS_END = 7_258_118_400_000  # Our choice: the year 2200; microseconds taken for ms lie beyond.
 
 
@@ -25,10 +27,76 @@ def acknowledged(writer: Writer) -> dict[tuple[Stream, str], int]:
     return {(Stream(stream), epoch): up_to for stream, epoch, up_to in rows}
 
 
-def acknowledge(writer: Writer, stream: Stream, epoch: str, up_to: int) -> None:
-    """Move a mark; back too, for a city that was restored from a backup asks again."""
+def acknowledge(writer: Writer, stream: Stream, epoch: str, up_to: int, *, head: int = 0) -> None:
+    """Move a mark; back too, for a city that was restored from a backup asks again. `head` is how
+    far the stream had come by now, and only grows: a file that shows less has lost its tail."""
     with writer.transaction() as db:
-        db.execute("INSERT OR REPLACE INTO acks VALUES (?, ?, ?)", (stream.value, epoch, up_to))
+        db.execute(
+            "INSERT INTO acks (stream, epoch, up_to, head) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET up_to = excluded.up_to, head = max(head, excluded.head)",
+            (stream.value, epoch, up_to, head),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What sync knows of one epoch of a stream."""
+
+    acknowledged: int = 0
+    head: int = 0  # How far it is known to have come.
+    city_ahead: bool = False  # The city has other facts under its numbers, or more.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreView:
+    """What edge has to know of sync's file as a whole. "" while it says nothing of the kind."""
+
+    store_id: str
+    epoch: str  # The journal's epoch that this store belongs with.
+    damaged_journal: str  # `file_id` of a journal that sync could not read; "" for none.
+    seen: Mapping[str, Seen]  # By epoch of the stream asked for.
+
+
+def store_view(db: sqlite3.Connection, stream: Stream) -> StoreView:
+    """Takes a file of one schema version before, too."""
+    notes = dict(
+        db.execute(
+            "SELECT key, value FROM meta WHERE key IN ('store_id', 'epoch', 'damaged_journal')"
+        )
+    )
+    newer = schema_version(db) >= 2
+    rows = db.execute(
+        f"SELECT epoch, up_to, {'head' if newer else 0} FROM acks WHERE stream = ?",
+        (stream.value,),
+    )
+    seen = {epoch: Seen(acknowledged=up_to, head=head) for epoch, up_to, head in rows}
+    if newer:
+        for (epoch,) in db.execute("SELECT epoch FROM ahead WHERE stream = ?", (stream.value,)):
+            seen[epoch] = replace(seen.get(epoch, Seen()), city_ahead=True)
+    return StoreView(
+        store_id=notes.get("store_id", ""),
+        epoch=notes.get("epoch", ""),
+        damaged_journal=notes.get("damaged_journal", ""),
+        seen=seen,
+    )
+
+
+def tell_damaged_journal(writer: Writer, journal: Path) -> None:
+    """sync could not read a page of edge's journal: edge sets it aside at its next start."""
+    with writer.transaction() as db:
+        db.execute(
+            "INSERT OR REPLACE INTO meta VALUES ('damaged_journal', ?)", (str(file_id(journal)),)
+        )
+
+
+def show_ahead(writer: Writer, stream: Stream, epoch: str, *, high_water: int, digest: str) -> None:
+    """The city has other facts of this epoch than we, or more: the journal is an old copy. Left
+    for edge, which opens a new epoch before the next fact."""
+    with writer.transaction() as db:
+        db.execute(
+            "INSERT OR REPLACE INTO ahead VALUES (?, ?, ?, ?)",
+            (stream.value, epoch, high_water, digest),
+        )
 
 
 def set_anchor(writer: Writer, moment: Moment, utc_ms: int) -> bool:
@@ -133,3 +201,27 @@ def store_root(writer: Writer, version: int, document: bytes) -> None:
 def newest_root(writer: Writer) -> bytes | None:
     row = writer.db.execute("SELECT document FROM roots ORDER BY version DESC LIMIT 1").fetchone()
     return None if row is None else row[0]
+
+
+# ------------------------------------------------------------------ parts of the station
+
+
+def tell_parts(writer: Writer, parts: Mapping[str, tuple[str, str]]) -> None:
+    """Part -> state and why, as they are now, and no others."""
+    with writer.transaction() as db:
+        tell_parts_in(db, parts)
+
+
+def tell_parts_in(db: sqlite3.Connection, parts: Mapping[str, tuple[str, str]]) -> None:
+    """As `tell_parts`, inside the caller's transaction."""
+    db.execute("DELETE FROM parts")
+    rows = [(part, state, why) for part, (state, why) in parts.items()]
+    db.executemany("INSERT INTO parts VALUES (?, ?, ?)", rows)
+
+
+def parts(db: sqlite3.Connection) -> dict[str, tuple[str, str]]:
+    """As `tell_parts` left them; none in a file of one schema version before."""
+    if schema_version(db) < 2:
+        return {}
+    rows = db.execute("SELECT part, state, why FROM parts")
+    return {part: (state, why) for part, state, why in rows}

@@ -155,6 +155,139 @@ CREATE TABLE rows (
     )
 
 
+STREAM_TABLES_2: Final = """
+ALTER TABLE lives ADD COLUMN held_after TEXT NOT NULL DEFAULT '';  -- digest before held_from
+ALTER TABLE lives ADD COLUMN closed_at INTEGER;  -- facts above it live on as restated ones
+ALTER TABLE lives ADD COLUMN restated_to INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE gaps (             -- facts that went from the middle to make room
+    life INTEGER NOT NULL,
+    source INTEGER NOT NULL,
+    target INTEGER NOT NULL,
+    digest TEXT NOT NULL,       -- of the fact at `target`: the chain goes on from it
+    counts TEXT NOT NULL,       -- JSON, by kind
+    PRIMARY KEY (life, source)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE milestones (       -- so far the stream had come by then: its facts are that old
+    life INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    utc_s INTEGER NOT NULL,     -- by the city's time alone
+    PRIMARY KEY (life, sequence)
+) STRICT, WITHOUT ROWID;
+"""
+
+
+@journal()
+def m002_nothing_lost(db: Database) -> None:
+    _run(
+        db,
+        STREAM_TABLES_2
+        + """
+CREATE TABLE parts (            -- readers, lanes, disk: sync tells of what changed
+    part TEXT PRIMARY KEY,
+    state TEXT NOT NULL,
+    why TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE card_counters (    -- the last message seen of cards that make their own (SUN)
+    credential_id TEXT PRIMARY KEY,
+    counter INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE seen (             -- so far this till's decisions know its peers' facts
+    device TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    store TEXT NOT NULL,        -- the sync.db it was seen in
+    up_to INTEGER NOT NULL,
+    PRIMARY KEY (device, epoch)
+) STRICT, WITHOUT ROWID;
+""",
+    )
+
+
+@sync()
+def m002_nothing_lost_at_sync(db: Database) -> None:
+    _run(
+        db,
+        STREAM_TABLES_2
+        + """
+ALTER TABLE acks ADD COLUMN head INTEGER NOT NULL DEFAULT 0;  -- how far the stream had come
+CREATE TABLE ahead (            -- the city has other facts than we, or more: edge closes the epoch
+    stream TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    high_water INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    PRIMARY KEY (stream, epoch)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE parts (            -- as last told in diag
+    part TEXT PRIMARY KEY,
+    state TEXT NOT NULL,
+    why TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE peer_lives (       -- all of (after, up_to] is held, or was and is in the base
+    device TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    after INTEGER NOT NULL,     -- held facts begin behind it
+    up_to INTEGER NOT NULL,
+    digest TEXT NOT NULL,       -- of the fact at up_to; "" where it was never held
+    side INTEGER NOT NULL,      -- passages are known up to here
+    included INTEGER NOT NULL,  -- the money picture in force included it already at
+    boot TEXT NOT NULL,         -- that moment
+    mono_ms INTEGER NOT NULL,
+    PRIMARY KEY (device, epoch)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE peer_facts (       -- exactly as the peer recorded and sent them
+    device TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (device, epoch, sequence)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE peer_proofs (      -- what the peer signed: header and signature of its batches
+    device TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    header BLOB NOT NULL,
+    signature BLOB NOT NULL,
+    PRIMARY KEY (device, epoch, first)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE peer_tail (        -- what peers' facts spend, for base plus tail
+    account_id TEXT NOT NULL,
+    device TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    purse TEXT NOT NULL,
+    amount_minor INTEGER NOT NULL,
+    business_date TEXT NOT NULL,
+    PRIMARY KEY (account_id, device, epoch, sequence, purse)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE peer_sides (       -- the last passage taken of a person at each other lane
+    cardholder_id TEXT NOT NULL,
+    zone_id TEXT NOT NULL,
+    device TEXT NOT NULL,
+    direction TEXT NOT NULL,
+    wall_ms INTEGER NOT NULL,
+    clock TEXT NOT NULL,
+    PRIMARY KEY (cardholder_id, zone_id, device)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE peer_reports (     -- what a peer last said of itself, and until when it is heard
+    device TEXT PRIMARY KEY,
+    store TEXT NOT NULL,
+    lives BLOB NOT NULL,        -- MessagePack of PeerLife
+    base_list_epoch INTEGER,
+    base_number INTEGER,
+    heard_boot TEXT NOT NULL,
+    heard_until_ms INTEGER NOT NULL  -- monotonic; 0: it is not heard
+) STRICT, WITHOUT ROWID;
+CREATE TABLE peer_cover (       -- it has seen my facts so far, and I hold all it had done by then
+    device TEXT NOT NULL,
+    store TEXT NOT NULL,
+    epoch TEXT NOT NULL,        -- of my journal
+    up_to INTEGER NOT NULL,
+    PRIMARY KEY (device, store, epoch)
+) STRICT, WITHOUT ROWID;
+""",
+    )
+
+
 def migrate(connection: sqlite3.Connection, kind: FileKind) -> None:
     """Bring a file up to this version, in one transaction: it is made whole or not at all."""
     db = Database(connection)

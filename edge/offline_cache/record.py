@@ -7,11 +7,11 @@ fact alone, in the same transaction, so nothing can be recorded half.
 
 from __future__ import annotations
 
-import os
 import secrets
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypedDict
@@ -22,25 +22,34 @@ from edge.messages import (
     OrderAnswer,
     OrderOutcome,
     PassageFact,
+    Restates,
     SaleFact,
     Stream,
     StreamOpened,
+    decode_fact,
     digest_of,
     encode_fact,
 )
-from edge.model import ClockQuality, CorruptData, Moment, PassageResult, Station
-from edge.offline_cache.outbox import digest_at, lives
+from edge.model import ClockQuality, CorruptData, DeviceFault, Moment, PassageResult, Station
+from edge.offline_cache.room import Room
+from edge.offline_cache.soundness import set_aside, sound
 from edge.offline_cache.store import (
+    DamagedFile,
     FileKind,
     Writer,
-    lock_file,
-    open_reader,
-    reading,
     telling,
 )
 
 SOFTWARE: Final = "0.1.0"
 EPOCH_BYTES: Final = 8  # protocol.md: random; 64 bits never meet.
+TAKES_MONEY: Final = ("sale", "hold")  # Facts that a disk in trouble may not begin.
+# Spend of a closed epoch that is not restated yet stands so far above its number that no vector
+# can seem to include it; every JSON reader still holds the sum exactly.
+TAIL_OPEN: Final = 2**52
+
+
+class NoRoom(DeviceFault):
+    """The disk is in trouble, so nothing that takes money is recorded. Nothing was tried."""
 
 
 class Stamp(TypedDict):
@@ -103,11 +112,15 @@ class StreamWriter:
         self.writer = writer
         self.device, self.site, self.stream = device, site, stream
         self.life, self.epoch, self.head, self.digest = 0, "", 0, NO_DIGEST
+        self._in_doubt = False  # A commit failed: the file is asked before the next fact.
         with telling(writer.path):
-            row = writer.db.execute(
-                "SELECT life, epoch, head, digest FROM lives WHERE stream = ? ORDER BY life DESC",
-                (stream.value,),
-            ).fetchone()
+            self._read_head(writer.db)
+
+    def _read_head(self, db: sqlite3.Connection) -> None:
+        row = db.execute(
+            "SELECT life, epoch, head, digest FROM lives WHERE stream = ? ORDER BY life DESC",
+            (self.stream.value,),
+        ).fetchone()
         if row is not None:
             self.life, self.epoch, self.head, self.digest = row
 
@@ -118,8 +131,10 @@ class StreamWriter:
         why: str,
         station: Station,
         meta: Mapping[str, str] = MappingProxyType({}),
+        within: Callable[[sqlite3.Connection], None] = lambda _db: None,
     ) -> None:
-        """Begin a new life of the stream; its first fact says why. `meta` is stored with it."""
+        """Begin a new life of the stream; its first fact says why. `meta` is stored with it, and
+        what `within` does is done in the same transaction."""
         before = self.life, self.epoch, self.head, self.digest
         after_epoch = self.epoch or None
         self.epoch, self.head, self.digest = secrets.token_hex(EPOCH_BYTES), 0, NO_DIGEST
@@ -144,6 +159,7 @@ class StreamWriter:
                 )
                 self._store_head(recording)
                 db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
+                within(db)
         except BaseException:
             self.life, self.epoch, self.head, self.digest = before
             raise
@@ -152,12 +168,32 @@ class StreamWriter:
     @contextmanager
     def recording(self) -> Iterator[Recording]:
         """A transaction for facts of this stream; on disk when it ends without an error."""
-        assert self.epoch, "open_epoch comes first"
-        with self.writer.transaction() as db:
+        with self._transaction() as db:
             recording = Recording(db, self)
             yield recording
             self._store_head(recording)
         self.head, self.digest = recording.head, recording.digest
+
+    def recording_at(self, _moment: Moment) -> AbstractContextManager[Recording]:
+        """As `recording`, whatever kind of writer this is."""
+        return self.recording()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """One on the stream's file. After a disk that refused, the head is the file's own: what
+        a failed commit left there is known to nobody else."""
+        assert self.epoch, "open_epoch comes first"
+        try:
+            with self.writer.transaction() as db:
+                if self._in_doubt:
+                    self._read_head(db)
+                yield db
+        except NoRoom:
+            raise  # Nothing was tried.
+        except DeviceFault:
+            self._in_doubt = True
+            raise
+        self._in_doubt = False
 
     def _store_head(self, recording: Recording) -> None:
         recording.db.execute(
@@ -170,6 +206,8 @@ class JournalRecording(Recording):
     """A recording that also carries out what edge's facts change here."""
 
     def add(self, fact: Fact) -> str:
+        if self.no_money and fact.__struct_config__.tag in TAKES_MONEY:
+            raise NoRoom(self.no_money)
         key = super().add(fact)
         match fact:
             case PassageFact(cardholder=str(cardholder)) if fact.result in (
@@ -181,15 +219,16 @@ class JournalRecording(Recording):
                     (cardholder, fact.zone, fact.direction.value, fact.wall_ms, self.local_date),
                 )
             case SaleFact():
-                for posting in fact.postings:
-                    if posting.account == fact.account:
-                        self.db.execute(
-                            "INSERT INTO tail VALUES (?, ?, ?, ?, ?, ?)",
-                            (
-                                *(fact.account, fact.epoch, fact.sequence, posting.purse),
-                                *(-posting.amount_minor, fact.business_date),
-                            ),
-                        )
+                add_to_tail(self.db, fact, epoch=fact.epoch, sequence=fact.sequence)
+            case Restates():
+                sale = decode_known(fact.body)
+                if isinstance(sale, SaleFact):
+                    self.db.execute(
+                        "DELETE FROM tail WHERE account_id = ?1 AND epoch = ?2"
+                        " AND sequence IN (?3, ?3 + ?4)",
+                        (sale.account, fact.old_epoch, fact.old_sequence, TAIL_OPEN),
+                    )
+                    add_to_tail(self.db, sale, epoch=fact.epoch, sequence=fact.sequence)
             case OrderAnswer():
                 self.db.execute(
                     "INSERT OR IGNORE INTO answered_orders VALUES (?, ?, ?, 0)",
@@ -205,12 +244,41 @@ class JournalRecording(Recording):
 
     local_date = ""
     order_digest = ""
+    no_money = ""
+
+
+def add_to_tail(db: sqlite3.Connection, sale: SaleFact, *, epoch: str, sequence: int) -> None:
+    """What a sale spends, under the key that the city's vector will name."""
+    for posting in sale.postings:
+        if posting.account == sale.account:
+            db.execute(
+                "INSERT OR REPLACE INTO tail VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    *(sale.account, epoch, sequence, posting.purse),
+                    *(-posting.amount_minor, sale.business_date),
+                ),
+            )
+
+
+def decode_known(body: bytes) -> Fact | None:
+    """A stored fact; None for a kind that this version does not know (a newer one wrote it)."""
+    try:
+        return decode_fact(body)
+    except CorruptData:
+        return None
 
 
 class Journal(StreamWriter):
-    """`journal.db`: the one place edge writes."""
+    """`journal.db`: the one place edge writes.
+
+    `no_money` is why nothing is sold now, or "". Whoever looks at the disk sets `full`; a write
+    that failed sets `refused`, until `probe` has written.
+    """
 
     def __init__(self, path: Path, *, device: str, site: str) -> None:
+        self.full = ""
+        self.refused = ""
+        self.damaged = ""  # A page cannot be read: only a new start helps.
         writer = Writer(path, FileKind.JOURNAL)
         try:
             super().__init__(writer, device=device, site=site, stream=Stream.MAIN)
@@ -221,14 +289,56 @@ class Journal(StreamWriter):
     @contextmanager
     def record(self, moment: Moment, *, order_digest: str = "") -> Iterator[JournalRecording]:
         """A transaction for a tap's facts and all that they change here."""
-        assert self.epoch, "open_epoch comes first"
-        with self.writer.transaction() as db:
+        with self._transaction() as db:
             recording = JournalRecording(db, self)
             recording.local_date = moment.local_date
             recording.order_digest = order_digest
+            recording.no_money = self.no_money
             yield recording
             self._store_head(recording)
         self.head, self.digest = recording.head, recording.digest
+
+    def recording_at(self, moment: Moment) -> AbstractContextManager[Recording]:
+        return self.record(moment)
+
+    @property
+    def no_money(self) -> str:
+        return self.damaged or self.refused or self.full
+
+    def probe(self, moment: Moment) -> bool:
+        """Whether the disk takes a write again; if so, `refused` is over."""
+        try:
+            with self._transaction() as db:
+                self._read_head(db)
+                db.execute(
+                    "INSERT OR REPLACE INTO meta VALUES ('probe', ?)",
+                    (f"{moment.boot} {moment.mono_ms}",),
+                )
+        except DeviceFault:
+            return False
+        self.refused = ""
+        return True
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with super()._transaction() as db:
+                yield db
+        except NoRoom:
+            raise
+        except DeviceFault as fault:
+            self.refused = str(fault)
+            raise
+        except DamagedFile as damage:
+            self.damaged = str(damage)
+            raise
+        self.refused = ""
+
+    def meta(self, key: str) -> str:
+        """A note kept with the journal; "" where there is none."""
+        with telling(self.writer.path):
+            row = self.writer.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return "" if row is None else str(row[0])
 
     def answered(self, counter: int) -> tuple[str, bool, bool] | None:
         """(digest, accepted, acted) of an order that was answered."""
@@ -261,61 +371,58 @@ def open_journal(
     """The journal, ready to record: damaged files set aside, a new epoch where one is due.
 
     `machine` names this board and card: a journal that remembers another one is a restored image.
+    On a full disk the reserve for a start is given up for it.
     """
-    why = "new_store"
+    attempt = partial(
+        _open_journal,
+        path,
+        device=device,
+        site=site,
+        station=station,
+        machine=machine,
+        moment=moment,
+    )
     try:
-        if not _sound(path):
+        return attempt()
+    except DeviceFault:
+        if not Room(path.parent).let_reserve_go(at_start=True):
+            raise
+        return attempt()
+
+
+def _open_journal(
+    path: Path, *, device: str, site: str, station: Station, machine: str, moment: Moment
+) -> Journal:
+    why, aside = "new_store", ""
+    try:
+        if not sound(path, FileKind.JOURNAL, (Stream.MAIN,)):
             raise CorruptData(f"{path}: its last fact is not the one its head names")
         journal = Journal(path, device=device, site=site)
     except CorruptData:
-        set_aside(path, moment)
+        aside = set_aside(path, moment).name
         why = "damaged"
         journal = Journal(path, device=device, site=site)
     try:
-        with telling(path):
-            row = journal.writer.db.execute(
-                "SELECT value FROM meta WHERE key = 'machine'"
-            ).fetchone()
-        if row is not None and row[0] != machine:
+        if journal.meta("machine") not in ("", machine):
             why = "restored_image"
         if not journal.epoch or why == "restored_image":
-            meta = {"machine": machine, "store_id": secrets.token_hex(EPOCH_BYTES)}
-            journal.open_epoch(moment, why=why, station=station, meta=meta)
+            meta = {"machine": machine, "store": "", "why": why}
+            if aside:
+                meta |= {"damaged": aside, "salvage": aside}
+            journal.open_epoch(
+                moment,
+                why=why,
+                station=station,
+                meta=meta,
+                within=lambda db: _keep_standing(path.with_name(aside), db) if aside else None,
+            )
     except BaseException:
         journal.close()
         raise
     return journal
 
 
-def _sound(path: Path) -> bool:
-    """Whether a journal can be gone on with, as far as a look at its ends tells: reading it all
-    would cost seconds. Read-only, so that what is damaged stays as it was found. `CorruptData`
-    when it cannot even be read."""
-    lock = lock_file(path)
-    try:
-        db = open_reader(path, FileKind.JOURNAL)
-        if db is None:
-            return True  # New, or made by a process that was killed while making it.
-        try:
-            with reading(db):
-                db.execute("SELECT value FROM meta WHERE key = 'machine'").fetchone()
-                newest = lives(db, Stream.MAIN)[-1:]
-                return all(
-                    life.held_from > life.head or digest_at(db, life.life, life.head) == life.digest
-                    for life in newest
-                )
-        finally:
-            db.close()
-    finally:
-        os.close(lock)
+def _keep_standing(damaged: Path, db: sqlite3.Connection) -> None:
+    from edge.offline_cache.salvage import keep_standing  # Rarely needed, and it needs us.
 
-
-def set_aside(path: Path, moment: Moment) -> Path:
-    """Move a damaged database and its WAL out of the way, untouched, for a technician. The file
-    itself goes first: without its WAL it could pass for an older, sound copy."""
-    target = path.with_name(f"{path.name}.damaged-{moment.boot}-{moment.mono_ms}")
-    for suffix in ("", "-wal", "-shm"):
-        source = path.with_name(path.name + suffix)
-        if source.exists():
-            source.rename(target.with_name(target.name + suffix))
-    return target
+    keep_standing(damaged, db)

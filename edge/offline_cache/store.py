@@ -23,7 +23,7 @@ FILE_MODE: Final = 0o660  # house.md: a WAL reader of the group needs to write i
 BUSY_MS: Final = 2_000  # Our choice: only a checkpoint can be in the way, and only for moments.
 CACHE_KIB: Final = 2_048  # Our choice: 512 pages; lookups touch four.
 JOURNAL_SIZE_MAX: Final = 4 * 1024 * 1024  # Our choice: a WAL shrinks back to this.
-
+DAMAGED_CODES: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 Connection = sqlite3.Connection  # For the types of those who may not know SQL.
 
@@ -35,7 +35,11 @@ class FileKind(StrEnum):
     PICTURE = "picture"
 
 
-SCHEMA_VERSIONS: Final = {FileKind.JOURNAL: 1, FileKind.SYNC: 1, FileKind.PICTURE: 1}
+SCHEMA_VERSIONS: Final = {FileKind.JOURNAL: 2, FileKind.SYNC: 2, FileKind.PICTURE: 1}
+
+
+class DamagedFile(CorruptData):
+    """A database whose pages cannot be read any more: set aside at the next start."""
 
 
 class Writer:
@@ -102,6 +106,8 @@ def telling(path: Path | None = None) -> Iterator[None]:
             raise CorruptData(f"{place}: {error}") from error
         raise DeviceFault(f"{place}: cannot be used: {error}; check the disk") from error
     except (sqlite3.DatabaseError, OverflowError) as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGED_CODES:
+            raise DamagedFile(f"{place}: {error}") from error
         raise CorruptData(f"{place}: {error}") from error
 
 
@@ -156,6 +162,16 @@ def open_reader(path: Path, kind: FileKind) -> sqlite3.Connection | None:
             "install the release that fits"
         )
     return db
+
+
+def file_id(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another that took its name: a reader of one that was set aside would
+    read it for ever."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def lock_file(path: Path) -> int:

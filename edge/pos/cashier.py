@@ -167,6 +167,16 @@ NOTICE_TEXTS: Mapping[Notice, Text] = MappingProxyType(
             ru="Часы не проверены: введите сегодняшнюю дату",
             en="The clock is not sure: enter today's date",
         ),
+        Notice.CARD_NOT_READ: Text(
+            key="notice.card_not_read",
+            ru="Карта не прочиталась: приложите её ещё раз и подержите",
+            en="The card was not read: tap it again and hold it",
+        ),
+        Notice.CARD_NOT_PROVEN: Text(
+            key="notice.card_not_proven",
+            ru="Карта не подтвердила, что она настоящая",
+            en="The card did not prove that it is genuine",
+        ),
         Notice.NOT_RECORDED: Text(
             key="notice.not_recorded",
             ru="Запись не удалась: ничего не продано, вызовите техника",

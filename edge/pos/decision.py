@@ -196,6 +196,8 @@ def _money_reason(case: _Case, basket: Basket, account: Account) -> tuple[Purcha
         ),
     )
     for reason, limit_minor, spent_minor in limits:
+        if reason is PurchaseReason.TIER_LIMIT and case.presentation.ambiguous:
+            return reason, total_minor  # Not even what costs nothing: whose would it be?
         if limit_minor is not None:
             short_minor = _short_minor(total_minor, limit_minor - spent_minor)
             if short_minor > 0:

@@ -54,6 +54,8 @@ class Notice(StrEnum):
     NOT_CHARGED = "not_charged"  # A card, but the basket was empty or not charged when it was read.
     SAME_CARD = "same_card"  # A duplicate, while the next basket waits for a card.
     DATE_NEEDED = "date_needed"
+    CARD_NOT_READ = "card_not_read"  # Taken away too early, a phone: it named nobody.
+    CARD_NOT_PROVEN = "card_not_proven"  # Behind a number of its own it could not prove itself.
     NOT_RECORDED = "not_recorded"  # The decision could not be committed, so it does not count.
 
 
@@ -218,6 +220,11 @@ class TillState:
         if state.charged_at_ms is not None:
             return replace(state, charged_at_ms=now_ms)
         return state
+
+    def unread(self, notice: Notice, *, now_ms: int) -> TillState:
+        """A card was shown that named nobody. What was charged still waits for one."""
+        assert self.deciding is None
+        return self.step(now_ms=now_ms)._noticed(notice, now_ms)
 
     def fail(self, notice: Notice, *, now_ms: int) -> TillState:
         """No decision came of `deciding`: nothing was sold; the basket is to be charged again."""

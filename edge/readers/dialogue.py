@@ -46,12 +46,14 @@ class Failure(StrEnum):
     """
 
     LEFT_FIELD = "left_field"
+    TWO_CARDS = "two_cards"  # More than one in the field: whose it is cannot be told.
     READER_ERROR = "reader_error"
     DEADLINE = "deadline"  # The budget ran out between two commands.
     UNKNOWN_FAMILY = "unknown_family"  # Not the application or chip this dialogue is for.
     RANDOM_UID = "random_uid"  # A random id, and no shared key here to ask for the real one.
     NO_KEY = "no_key"  # This device holds no key for this card: another site's, or nobody's.
     FACTORY_KEY = "factory_key"  # The key held is one that chips are shipped with; never used.
+    HELD_BACK = "held_back"  # It failed moments ago and has not left since: not asked again yet.
     KEY_VERSION = "key_version"  # The card has another version of the key: it goes to the desk.
     WRONG_KEY = "wrong_key"  # The card does not know the key, or says that we do not.
     CARD_LOCKED = "card_locked"  # The card refuses or delays after too many wrong keys.
@@ -67,6 +69,7 @@ class Evidence:
 
     `counter` is the read counter of a SUN message: it is stored as the last one seen before any
     relay moves. `data` is proven by the session where `data_proven`, else only claimed by the card.
+    `failure` says why a card that has a number did not prove more, where more was asked of it.
     """
 
     uid: bytes = field(repr=False)  # As in ISO/IEC 14443-3. Ends in `trust.py`.
@@ -76,6 +79,7 @@ class Evidence:
     counter: int | None = None
     data: bytes = field(default=b"", repr=False)
     data_proven: bool = True
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

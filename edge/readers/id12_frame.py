@@ -16,17 +16,13 @@ from __future__ import annotations
 from functools import reduce
 from operator import xor
 
-from edge.model import UidKind
-from edge.readers.dialogue import Tier
-from edge.readers.frame import BYTE_GAP_MS_MAX, FrameRead, transfer_ms
+from edge.readers.frame import BYTE_GAP_MS_MAX, transfer_ms
+from edge.readers.number import EM4100_AS_PRINTED, Number
+from edge.readers.stx_frame import BARE_TAIL, LINE_TAIL, STX, StxFrame
 
-STX = 0x02
-ETX = 0x03
 UID_SIZE = 5  # EM4100: 8 bits version, 32 bits number.
-HEX_DIGITS = b"0123456789ABCDEF"
 TEXT_SIZE = 2 * (UID_SIZE + 1)  # With the check byte.
-LINE_END = b"\r\n"
-TAILS = (bytes([ETX]), LINE_END + bytes([ETX]))  # RDM6300, ID-12.
+TAILS = (BARE_TAIL, LINE_TAIL)  # RDM6300, ID-12.
 FRAME_SIZE_MAX = 1 + TEXT_SIZE + max(len(tail) for tail in TAILS)
 
 assert transfer_ms(3 * FRAME_SIZE_MAX) <= BYTE_GAP_MS_MAX
@@ -39,56 +35,15 @@ def encode(uid: bytes, *, line_end: bool = True) -> bytes:
     return bytes([STX]) + text + TAILS[line_end]
 
 
-class Id12Frame:
+class Id12Frame(StxFrame):
     """One link to one reader of this family."""
 
     def __init__(self) -> None:
-        self.noise_bytes = 0
-        self._buffer = bytearray()
-        self._byte_at_ms = 0
-
-    def receive(self, data: bytes, *, now_ms: int) -> list[FrameRead]:
-        assert now_ms >= self._byte_at_ms
-        if now_ms - self._byte_at_ms > BYTE_GAP_MS_MAX:
-            self._discard(len(self._buffer))  # The rest of what started here is not coming.
-        reads = []
-        for byte in data:
-            self._byte_at_ms = now_ms
-            self._buffer.append(byte)
-            if uid := self._take_uid():
-                reads.append(
-                    FrameRead(uid=uid, at_ms=now_ms, kind=UidKind.PROX125, tier=Tier.NUMBER)
-                )
-        assert len(self._buffer) < FRAME_SIZE_MAX
-        return reads
-
-    def _take_uid(self) -> bytes:
-        """The number of a whole good frame, or b"" if none is whole.
-
-        A bad frame costs one byte at a time, so that noise never swallows the good frame behind
-        it. No byte inside a good frame is an STX, so a search never finds half a frame's tail.
-        """
-        while self._buffer and not _could_begin_a_frame(self._buffer):
-            self._discard(1)
-        text, tail = self._buffer[1 : 1 + TEXT_SIZE], bytes(self._buffer[1 + TEXT_SIZE :])
-        if tail not in TAILS:
-            return b""
-        body = bytes.fromhex(text.decode("ascii"))
-        if reduce(xor, body) != 0:  # Over the number and its own check byte it is zero.
-            self._discard(len(self._buffer))  # Hex digits and an end: no STX left to look for.
-            return b""
-        self._buffer.clear()
-        return body[:UID_SIZE]
-
-    def _discard(self, size: int) -> None:
-        self.noise_bytes += size
-        del self._buffer[:size]
+        super().__init__(_number, text_size=TEXT_SIZE, tails=TAILS)
 
 
-def _could_begin_a_frame(buffer: bytearray) -> bool:
-    text, tail = buffer[1 : 1 + TEXT_SIZE], bytes(buffer[1 + TEXT_SIZE :])
-    return (
-        buffer[0] == STX
-        and all(digit in HEX_DIGITS for digit in text)
-        and any(known.startswith(tail) for known in TAILS)
-    )
+def _number(text: bytes) -> Number | None:
+    body = bytes.fromhex(text.decode("ascii"))
+    if reduce(xor, body) != 0:  # Over the number and its own check byte it is zero.
+        return None
+    return EM4100_AS_PRINTED.number(body[:UID_SIZE])

@@ -5,18 +5,19 @@ without a word, when pcscd restarts. Every context is rebuilt after an error. SC
 block without limit while pcscd or a USB reader hangs: nothing inside this thread can help that,
 so the watch stands outside (`worker.py`).
 
-How a card is asked is in `apdu.py` and `dialogue.py`; what its answer means for a lane is decided
-elsewhere.
+How a card is asked is in `proving.py` and the dialogues behind it; what its answer means for a lane
+is decided elsewhere. Native frames do not go through PC/SC: Ultralight C and AES are numbers here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import secrets
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from edge.model import DeviceFault, SetupProblem
-from edge.readers.apdu import get_uid
 from edge.readers.dialogue import Evidence, Failure, run
+from edge.readers.proving import CardBook, Prover
 from edge.readers.reader import Signal
 from edge.readers.worker import WAIT_SLICE_MS_MAX, ReaderWorker
 from edge.settings import ReaderSettings
@@ -38,6 +39,7 @@ class Scard(Protocol):
     SCARD_PCI_T0: int
     SCARD_PCI_T1: int
     SCARD_LEAVE_CARD: int
+    SCARD_UNPOWER_CARD: int
     SCARD_STATE_UNAWARE: int
     SCARD_STATE_CHANGED: int
     SCARD_STATE_PRESENT: int
@@ -78,12 +80,20 @@ def load_scard() -> Scard:
 
 
 class PcscSession:
-    """One PC/SC reader, found by the beginning of its name."""
+    """One PC/SC reader, found by the beginning of its name. `cards` is what is held of cards."""
 
-    def __init__(self, settings: ReaderSettings, *, scard: Scard) -> None:
+    def __init__(
+        self,
+        settings: ReaderSettings,
+        *,
+        scard: Scard,
+        cards: CardBook | None = None,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
         self._reader_id = settings.reader_id
         self._prefix = settings.name
         self._scard = scard
+        self._prover = Prover(cards, random_bytes=random_bytes)
 
     def serve(self, worker: ReaderWorker) -> None:
         worker.beat()
@@ -140,6 +150,8 @@ class PcscSession:
             elif self._is_moved(was, state):
                 if uid:
                     worker.still_there(uid, at_ms=worker.now_ms())
+                if not lies_there:
+                    self._prover.field_empty(now_ms=worker.now_ms())
                 uid = self._read_card(worker, context, name) if lies_there else b""
             was = state & ~self._scard.SCARD_STATE_CHANGED
 
@@ -174,6 +186,7 @@ class PcscSession:
         worker.beat()
         if outcome is None:
             outcome = Failure.READER_ERROR
+        self._prover.concluded(outcome, now_ms=worker.now_ms())
         if isinstance(outcome, Failure):
             worker.failed(outcome, at_ms=at_ms)
             return b""
@@ -218,7 +231,8 @@ class PcscSession:
             return self._failure(code) if code or not answer else bytes(answer)
 
         try:
-            outcome = run(get_uid(), transmit=transmit, now_ms=worker.now_ms)
+            dialogue = self._prover.dialogue(now_ms=at_ms)
+            outcome = run(dialogue, transmit=transmit, now_ms=worker.now_ms)
         finally:
             # Left powered: a power-off that meets a removal can leave a reader unusable.
             scard.SCardDisconnect(card, scard.SCARD_LEAVE_CARD)

@@ -21,6 +21,7 @@ from edge.readers.dialogue import Evidence, Failure
 UID_SIZES = (4, 7, 10)  # ISO/IEC 14443-3: single, double, triple.
 RANDOM_UID_SIZE = 4  # ISO/IEC 14443-3: a random id is a single-size UID ...
 RANDOM_UID_FIRST_BYTE = 0x08  # ... that begins with 08. Phones and some DESFire cards show one.
+WHOLE_NUMBER_SIZE_MIN = 4  # credentials.md: of 3 bytes, 5,000 pupils share one with odds of 53 %.
 
 READS_QUEUED_MAX = 64  # Our choice: half a minute of the busiest lane; older reads are stale.
 ALIVE_AGE_MS_MAX = 5_000  # Our choice: ten of the longest bounded waits of any worker.
@@ -49,6 +50,14 @@ class CardRead:
     tier: int  # What the card proved, see credentials.md; a claimed chip type never raises it.
     reader_id: str
     evidence: Evidence | None = None  # What the dialogue with it proved; None from a bare number.
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether two people of one school may well share this number (Wiegand 26).
+
+        It may open a lane, where an officer sees the photo; nothing is ever bought with it.
+        """
+        return len(self.uid) < WHOLE_NUMBER_SIZE_MIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

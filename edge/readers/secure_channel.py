@@ -251,6 +251,8 @@ class Suite(Protocol):
 
     def mac(self, message: bytes) -> bytes: ...
 
+    def encrypt(self, clear: bytes, *, ti: bytes, counter: int) -> bytes: ...
+
     def decrypt(self, ciphertext: bytes, *, ti: bytes, counter: int) -> bytes: ...
 
 
@@ -260,6 +262,11 @@ class AesSuite:
 
     def mac(self, message: bytes) -> bytes:
         return card_crypto.cmac(self._keys.mac, message)
+
+    def encrypt(self, clear: bytes, *, ti: bytes, counter: int) -> bytes:
+        key = self._keys.encryption
+        vector = card_crypto.vector_ev2(key, ti=ti, counter=counter, for_answer=False)
+        return card_crypto.aes_cbc_encrypt(key, clear, vector)
 
     def decrypt(self, ciphertext: bytes, *, ti: bytes, counter: int) -> bytes:
         key = self._keys.encryption
@@ -277,6 +284,11 @@ class LrpSuite:
 
     def mac(self, message: bytes) -> bytes:
         return self._mac.cmac(message)
+
+    def encrypt(self, clear: bytes, *, ti: bytes, counter: int) -> bytes:
+        ciphertext = self._encryption.encrypt(clear, self._counter.to_bytes(4, "big"))
+        self._counter += len(clear) // AES_BLOCK
+        return ciphertext
 
     def decrypt(self, ciphertext: bytes, *, ti: bytes, counter: int) -> bytes:
         clear = self._encryption.decrypt(ciphertext, self._counter.to_bytes(4, "big"))
@@ -300,6 +312,13 @@ class Ev2Channel:
         mac = b"" if mode is CommMode.PLAIN else self._mac(instruction, header)
         self.counter += 1
         return native(instruction, header + mac)
+
+    def write(self, instruction: int, header: bytes, data: bytes, mode: CommMode) -> bytes:
+        """A command that carries data: enciphered behind its plain header, MACed, or plain."""
+        if mode is CommMode.FULL:
+            clear = card_crypto.pad(data)
+            data = self._suite.encrypt(clear, ti=self.ti, counter=self.counter)
+        return self.command(instruction, header + data, mode)
 
     def open(self, answer: Answer, mode: CommMode, size: int) -> bytes | Failure:
         if mode is CommMode.PLAIN:

@@ -1,7 +1,8 @@
 """Serial ports of readers: the one place under `edge/readers` that knows pyserial.
 
 It opens, reads and closes a port and hands the bytes to a frame (`frame.py`); which bytes are a
-card is the frame's to say, and what a card may do is decided elsewhere. Works on a pty.
+card is the frame's to say, and what a card may do is decided elsewhere. Readers that are asked
+rather than listened to (`pn532.py`, `osdp.py`) get their port here. Works on a pty.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import termios
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
+from typing import Protocol
 
 import serial
 
@@ -38,6 +40,44 @@ REMEDIES: Mapping[int, str] = MappingProxyType(
 assert READ_WAIT_MS <= WAIT_SLICE_MS_MAX
 
 
+class Port(Protocol):
+    """What is used of an open port. Each of these may raise what `faults_named` names."""
+
+    timeout: float | None  # Of a read, in seconds.
+    write_timeout: float | None
+    baudrate: int
+
+    @property
+    def in_waiting(self) -> int: ...
+    def fileno(self) -> int: ...
+    def read(self, size: int) -> bytes: ...
+    def write(self, data: bytes) -> int | None: ...
+    def close(self) -> None: ...
+
+
+def open_port(path: str, baud: int, *, timeout_s: float) -> Port:
+    """Open a port, 8N1, for this process alone; what the system had buffered is dropped.
+
+    Use it and what it gives within `faults_named`.
+    """
+    port: Port = serial.Serial(path, baud, timeout=timeout_s, exclusive=True)
+    return port
+
+
+@contextmanager
+def faults_named(reader_id: str, port: str) -> Iterator[None]:
+    """Whatever pyserial and the system raise over a port, as one DeviceFault that says where.
+
+    A pulled USB adapter shows as SerialException, OSError or termios.error, by where it hits.
+    """
+    try:
+        yield
+    except (OSError, termios.error) as fault:  # A SerialException is an OSError.
+        number = fault.errno if isinstance(fault, OSError) else fault.args[0]
+        remedy = REMEDIES.get(number or 0, "was lost; check the reader's plug")
+        raise DeviceFault(f"reader {reader_id}: {port} {remedy}") from fault
+
+
 class SerialSession:
     """One port, opened for this process alone."""
 
@@ -47,12 +87,9 @@ class SerialSession:
         self._new_frame = new_frame
 
     def serve(self, worker: ReaderWorker) -> None:
-        with self._faults_named():
-            port = serial.Serial(
-                self._settings.port,
-                self._settings.baud,
-                timeout=READ_WAIT_MS / 1_000,
-                exclusive=True,
+        with faults_named(self._settings.reader_id, self._settings.port):
+            port = open_port(
+                self._settings.port, self._settings.baud, timeout_s=READ_WAIT_MS / 1_000
             )
             try:
                 if self._drop_what_was_buffered(worker, port):
@@ -64,7 +101,7 @@ class SerialSession:
     def signal(self, signal: Signal) -> None:
         """These families have no lamp that the wire could light."""
 
-    def _drop_what_was_buffered(self, worker: ReaderWorker, port: serial.Serial) -> bool:
+    def _drop_what_was_buffered(self, worker: ReaderWorker, port: Port) -> bool:
         """Whether the line is now quiet and ours; False when the worker is stopping.
 
         pyserial has flushed the system's buffer on opening; what an adapter or a reader held back
@@ -88,7 +125,7 @@ class SerialSession:
                     worker.discarded(len(data))
         return False
 
-    def _read_cards(self, worker: ReaderWorker, port: serial.Serial) -> None:
+    def _read_cards(self, worker: ReaderWorker, port: Port) -> None:
         frame = self._new_frame()
         looked_ms = worker.now_ms()
         while not worker.stopping:
@@ -110,18 +147,3 @@ class SerialSession:
             worker.noise(frame.noise_bytes - noise_before)
             worker.beat()
             looked_ms = answered_ms
-
-    @contextmanager
-    def _faults_named(self) -> Iterator[None]:
-        """Whatever pyserial and the system raise over a port, as one DeviceFault that says where.
-
-        A pulled USB adapter shows as SerialException, OSError or termios.error, by where it hits.
-        """
-        try:
-            yield
-        except (OSError, termios.error) as fault:  # A SerialException is an OSError.
-            number = fault.errno if isinstance(fault, OSError) else fault.args[0]
-            remedy = REMEDIES.get(number or 0, "was lost; check the reader's plug")
-            raise DeviceFault(
-                f"reader {self._settings.reader_id}: {self._settings.port} {remedy}"
-            ) from fault

@@ -195,7 +195,10 @@ class ReaderWorker:
         self._repeats.is_new(uid, now_ms=at_ms)
 
     def failed(self, failure: Failure, *, at_ms: int) -> None:
-        """A card was shown and named nobody."""
+        """A card was shown and named nobody. One held back is still the sighting before it."""
+        if failure is Failure.HELD_BACK:
+            self._mailbox.count(repeats=1)
+            return
         self._mailbox.count(refused=1)
         self._put(ReadFailed(at_ms=at_ms, failure=failure, reader_id=self._reader_id))
 

@@ -7,7 +7,7 @@ opened name, and says when the screen goes back to waiting.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum, unique
 from types import MappingProxyType
 
@@ -34,7 +34,7 @@ class LaneView:
 
     word: str
     light: Light
-    state: str  # idle, granted, taken, not_taken, refused, ask, forced, down
+    state: str  # idle, granted, taken, not_taken, refused, ask, forced, lockdown, down
     text: str = ""  # The reason, as a sentence.
     reason: str = ""  # Its name for ever.
     name: str = field(default="", repr=False)
@@ -50,8 +50,8 @@ REASON_TEXTS: Mapping[AccessReason, str] = MappingProxyType(
         AccessReason.STALE_READ: "Приложите карту ещё раз",
         AccessReason.NO_LIST: "Списки города ещё не получены: подойдите к охраннику",
         AccessReason.LOCKDOWN: "Вход закрыт: подойдите к охраннику",
-        AccessReason.HOT_LISTED: "Карта утеряна: попросите новую",
-        AccessReason.TIER_BELOW_ENROLLED: "Карта не подтвердила, что она настоящая",
+        AccessReason.HOT_LISTED: "Эта карта заблокирована как утерянная: подойдите к охраннику",
+        AccessReason.TIER_BELOW_ENROLLED: "Карта не доказала, что она ваша: подойдите к охраннику",
         AccessReason.REPLAYED: "Карта ответила старым кодом: приложите ещё раз",
         AccessReason.UNKNOWN_CREDENTIAL: "Карта не найдена: подойдите к охраннику",
         AccessReason.WRONG_SITE: "Карта другой школы: подойдите к охраннику",
@@ -59,8 +59,8 @@ REASON_TEXTS: Mapping[AccessReason, str] = MappingProxyType(
         AccessReason.NOT_YET_VALID: "Карта ещё не действует: подойдите к охраннику",
         AccessReason.EXPIRED: "Срок действия карты истёк: подойдите к охраннику",
         AccessReason.NO_ACCESS_RIGHT: "Сюда с этой картой нельзя: подойдите к охраннику",
-        AccessReason.OUTSIDE_SCHEDULE: "Не ваше время: подойдите к охраннику",
-        AccessReason.PASSBACK: "По этой карте уже вошли: подойдите к охраннику",
+        AccessReason.OUTSIDE_SCHEDULE: "Сейчас по расписанию прохода нет: подойдите к охраннику",
+        AccessReason.PASSBACK: "По этой карте уже прошли: подойдите к охраннику",
         AccessReason.GUARDIAN_CHOICE: "Отметьте на экране, кого вы привели или забираете",
         AccessReason.AUTHORIZED: "",
     }
@@ -129,13 +129,34 @@ def passed(result: PassageResult, before: LaneView, *, now_ms: int) -> LaneView:
     )
 
 
+# What is said of a failed read, by its name: the big word, and why. The others are told to try.
+_TO_OFFICER = "К ОХРАННИКУ"
+_AGAIN = "ЕЩЁ РАЗ"
+_NOT_PROVEN = (_TO_OFFICER, "Карта не подтвердила, что она настоящая: подойдите к охраннику")
+FAILURE_TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "random_uid": (_AGAIN, "Телефон или чужая карта: приложите школьную карту"),
+        "two_cards": (_AGAIN, "Две карты сразу: приложите одну"),
+        "no_key": (_TO_OFFICER, "Карта не этой школы: подойдите к охраннику"),
+        "key_version": (_TO_OFFICER, "Карту пора обновить: подойдите к охраннику"),
+        "wrong_key": _NOT_PROVEN,
+        "bad_mac": _NOT_PROVEN,
+        "factory_key": _NOT_PROVEN,
+        "card_locked": _NOT_PROVEN,
+        "unsafe_configuration": _NOT_PROVEN,
+    }
+)
+_NOT_READ = (_AGAIN, "Карта не прочиталась: приложите её ещё раз и подержите")
+
+
 def failed_read(failure: str, *, now_ms: int) -> LaneView:
     """A card was shown that gave no identity: taken away too early, a phone, a bank card."""
+    word, text = FAILURE_TEXTS.get(failure, _NOT_READ)
     return LaneView(
-        word="ЕЩЁ РАЗ",
+        word=word,
         light=Light.AMBER,
         state="ask",
-        text="Карта не прочиталась: приложите её ещё раз и подержите",
+        text=text,
         reason=failure,
         until_ms=now_ms + SHOWN_MS,
     )
@@ -146,11 +167,42 @@ def reader_down(text: str = "Считыватель не отвечает: по�
     return LaneView(word="НЕ РАБОТАЕТ", light=Light.BLUE, state="down", text=text)
 
 
+def please_wait(*, now_ms: int) -> LaneView:
+    """The lane cannot take this person now: too many wait already."""
+    return LaneView(
+        word="ПОДОЖДИТЕ",
+        light=Light.AMBER,
+        state="ask",
+        text="Сейчас проходит другой: приложите карту ещё раз",
+        reason="lane_busy",
+        until_ms=now_ms + SHOWN_MS,
+    )
+
+
+def freed(view: LaneView, *, now_ms: int) -> LaneView:
+    """The lane is released for fire: the answer stands for a moment, nobody is waited for."""
+    return replace(view, until_ms=now_ms + SHOWN_MS)
+
+
+LANE_HELD = LaneView(
+    word="НЕ РАБОТАЕТ",
+    light=Light.BLUE,
+    state="down",
+    text="Турникет не закрылся: подойдите к охраннику",
+)
 LANE_DOWN = LaneView(
     word="НЕ РАБОТАЕТ",
     light=Light.BLUE,
     state="down",
     text="Турникет не отвечает: подойдите к охраннику",
+)
+
+LOCKED_DOWN = LaneView(
+    word="ВХОД ЗАКРЫТ",
+    light=Light.RED,
+    state="lockdown",
+    text=REASON_TEXTS[AccessReason.LOCKDOWN],
+    reason=AccessReason.LOCKDOWN.value,
 )
 
 

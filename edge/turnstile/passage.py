@@ -237,6 +237,12 @@ class Passage:
         """The passage the lane is open for now."""
         return None if self._granted is None else self._granted.passage_id
 
+    def holds(self, passage_id: str) -> bool:
+        """Whether this grant is open or waits its turn: it has not ended yet."""
+        return passage_id == self.granted_id or any(
+            grant.passage_id == passage_id for grant, _ in self._queue
+        )
+
     @property
     def full(self) -> bool:
         """The next grant of someone new would end as not taken at once: ask them to wait."""

@@ -9,10 +9,15 @@ import time
 from pathlib import Path
 
 from edge import logs
-from hil.bench import lookups, processes, taps
+from hil.bench import cards, lookups, processes, taps
 from hil.bench.figures import Figure, table, write
 
-GROUPS = {"taps": taps.measure, "processes": processes.measure, "lookups": lookups.measure}
+GROUPS = {
+    "taps": taps.measure,
+    "cards": cards.measure,
+    "processes": processes.measure,
+    "lookups": lookups.measure,
+}
 
 
 def main() -> int:

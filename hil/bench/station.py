@@ -135,7 +135,7 @@ def build(folder: Path, people: int, *, till: bool = False) -> DeviceSettings:
     if till:
         lists += [(f"{SITE}/menu", _menu_rows()), (f"{SITE}/money", _money_rows(people))]
     for scope, rows in lists:
-        path, generation, manifest = _snapshot(settings, scope, rows, moment.wall_ms)
+        path, generation, manifest = make_snapshot(settings, scope, rows, moment.wall_ms)
         pictures.put_in_force(path, scope, generation, manifest.issued_utc_ms, moment)
     pictures.close()
     writer.close()
@@ -147,7 +147,7 @@ def _zone(settings: DeviceSettings) -> ZoneInfo:
     return ZoneInfo(settings.time_zone)
 
 
-def _snapshot(
+def make_snapshot(
     settings: DeviceSettings, scope: str, rows: Iterator[Row], issued_utc_ms: int
 ) -> tuple[Path, int, Manifest]:
     packer = zstandard.ZstdCompressor(level=1)

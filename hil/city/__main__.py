@@ -26,17 +26,22 @@ import uvicorn
 
 from edge.model import SetupProblem
 from hil.city.bridge import parse_endpoint
+from hil.city.database import is_url
 from hil.city.desk import Desk, Refused
+from hil.city.faults import Faults, listing
 from hil.city.intake import CityCore
-from hil.city.keys import CityKeys, city_client, open_keys, utc
+from hil.city.keydesk import KeyDesk
+from hil.city.keys import DEVICE_ID, CityKeys, city_client, open_keys, utc
 from hil.city.lists import GATHER_MS
+from hil.city.mischief import Mischief
 from hil.city.mosquitto import BrokerFiles, write_broker
 from hil.city.seed import SEEDED, seed_school
-from hil.city.service import Service
+from hil.city.service import Branch, Service
 from hil.city.store import Store
 from hil.city.web import FeedBell, make_app
 from hil.world.school import make_school
 
+WORKERS_MAX: Final = 64  # Our choice: threads share one interpreter; more wait for each other.
 STOP_S: Final = 2  # Our choice: an answer under way may end; a long poll is woken.
 
 
@@ -57,8 +62,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--key", type=Path, help="key of --cert")
     parser.add_argument("--http", default="127.0.0.1:0", help="where to listen; port 0: any")
     parser.add_argument("--seed", type=int, default=1, help="which synthetic school")
-    parser.add_argument("--site", default="s0001")
-    parser.add_argument("--claim", action="append", default=[], help="a claim code to begin with")
+    parser.add_argument("--site", default="s0001", help="the site, or the first of them")
+    parser.add_argument("--more-site", action="append", default=[], help="a further site")
+    parser.add_argument("--workers", type=int, default=2, help="threads; each has some sites")
+    parser.add_argument("--database", help="postgresql://…; default: SQLite files in --folder")
+    parser.add_argument("--claim", action="append", default=[], help="a code to begin with")
+    parser.add_argument("--fault", action="append", default=[], help="NAME or NAME=NUMBER")
+    parser.add_argument("--faults", action="store_true", help="list all faults, and end")
     parser.add_argument("--endpoint", action="append", default=[], help="told to devices")
     parser.add_argument(
         "--gather-ms", type=int, default=GATHER_MS, help="money deltas wait so long"
@@ -68,7 +78,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = parse_arguments(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if "--faults" in given:
+        print(listing())
+        return 0
+    options = parse_arguments(given)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
     os.umask(0o077)
     try:
@@ -85,18 +99,30 @@ async def _run(options: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     now_ms = time.time_ns() // 1_000_000
-    keys = open_keys(options.folder, options.site, utc(now_ms))
+    sites = tuple(dict.fromkeys((options.site, *options.more_site)))
+    keys = open_keys(options.folder, options.site, utc(now_ms), more_sites=sites[1:])
+    faults = Faults()
+    for text in options.fault:
+        faults.switch_text(text)
     endpoint = parse_endpoint(options.broker, lambda: _tls(options, keys, now_ms))
     listener = _listen(options.http)
-    core = _open_core(options, keys, now_ms)
-    desk = Desk(core, tuple(options.endpoint) or (options.broker,))
+    branches = {
+        site: _open_branch(options, site, number, keys, faults, now_ms)
+        for number, site in enumerate(sites)
+    }
     for code in options.claim:
-        desk.make_claim(now_ms, code)
+        branches[options.site].desk.make_claim(now_ms, code)
     bell = FeedBell(loop)
-    files = _broker_files(options, keys, desk, now_ms, endpoint.port)
-    service = Service(core, desk, endpoint, on_feed=bell.ring, broker_files=files)
-    describe = {"city": "reference", "site": options.site, "broker": options.broker}
-    app = make_app(service, desk, bell, describe)
+    files = _broker_files(options, keys, branches, now_ms, endpoint.port)
+    service = Service(
+        branches,
+        endpoint,
+        on_feed=bell.ring,
+        workers=max(1, min(options.workers, WORKERS_MAX)),
+        broker_files=files,
+    )
+    describe = {"city": "reference", "sites": list(sites), "broker": options.broker}
+    app = make_app(service, faults, bell, describe)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -119,18 +145,39 @@ async def _run(options: argparse.Namespace) -> None:
     await asyncio.to_thread(service.stop)
 
 
-def _open_core(options: argparse.Namespace, keys: CityKeys, now_ms: int) -> CityCore:
-    core = CityCore(Store(options.folder / "city.db"), keys, gather_ms=options.gather_ms)
-    seed_school(core, make_school(options.seed, options.site), now_ms)
-    if core.store.meta(SEEDED) != str(options.seed):
-        held = core.store.meta(SEEDED)
-        core.store.close()
+def _open_branch(
+    options: argparse.Namespace,
+    site: str,
+    number: int,
+    keys: CityKeys,
+    faults: Faults,
+    now_ms: int,
+) -> Branch:
+    """A site's books, with a school of its own in them."""
+    if not DEVICE_ID.fullmatch(site):
+        raise SetupProblem(f"site {site!r}: use 1 to 64 of a-z, 0-9, -")
+    if is_url(options.database):
+        store = Store(options.database, schema=f"site-{site}"[:60])
+    elif options.database is not None:
         raise SetupProblem(
-            f"{options.folder} holds the school of seed {held}, not {options.seed};"
+            f"--database {options.database!r}: write postgresql://…, or leave it out"
+        )
+    else:
+        store = Store(options.folder / ("city.db" if number == 0 else f"city-{site}.db"))
+    core = CityCore(store, keys, site=site, gather_ms=options.gather_ms)
+    seed = options.seed + number
+    seed_school(core, make_school(seed, site), now_ms)
+    held = store.meta(SEEDED)
+    if held != str(seed):
+        store.close()
+        raise SetupProblem(
+            f"{options.folder} holds the school of seed {held} for {site}, not {seed};"
             " use that seed or another folder"
         )
     core.start(now_ms)
-    return core
+    desk = Desk(core, tuple(options.endpoint) or (options.broker,))
+    key_desk = KeyDesk(core, desk, options.folder)
+    return Branch(core=core, desk=desk, key_desk=key_desk, mischief=Mischief(core, faults))
 
 
 def _tls(options: argparse.Namespace, keys: CityKeys, now_ms: int) -> ssl.SSLContext:
@@ -156,7 +203,11 @@ def _listen(address: str) -> socket.socket:
 
 
 def _broker_files(
-    options: argparse.Namespace, keys: CityKeys, desk: Desk, now_ms: int, port: int
+    options: argparse.Namespace,
+    keys: CityKeys,
+    branches: dict[str, Branch],
+    now_ms: int,
+    port: int,
 ) -> BrokerFiles | None:
     if options.mosquitto is None:
         return None
@@ -165,8 +216,8 @@ def _broker_files(
         port,
         keys,
         utc(now_ms),
-        senders=desk.senders(),
-        revoked=desk.revoked_serials(),
+        senders=[sender for branch in branches.values() for sender in branch.desk.senders()],
+        revoked=[one for branch in branches.values() for one in branch.desk.revoked_serials()],
     )
 
 

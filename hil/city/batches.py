@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, unique
@@ -23,6 +22,7 @@ from edge.messages import (
     FactKey,
     OrderAnswer,
     OrderOutcome,
+    Restates,
     SaleFact,
     Stream,
     StreamOpened,
@@ -43,6 +43,7 @@ from hil.city.store import Cursor, Store, StreamKey
 EPOCH: Final = re.compile(r"[0-9a-f]{16}")
 SEQUENCE_MAX: Final = 2**53  # Our choice: what every JSON reader holds exactly.
 KIND_CHARS_MAX: Final = 64  # Our choice: a fact's kind is a word.
+RESTATES: Final = "restates"
 GAP_COUNTS_BYTES_MAX: Final = 4096  # Our choice: a count for each of some hundred kinds.
 
 
@@ -217,8 +218,8 @@ class Batches:
                     if late
                     else self._post(sender, key, sequence, data, now_ms)
                 )
-        except sqlite3.OperationalError:
-            raise  # The disk, not the fact.
+        except self._store.trouble:
+            raise  # The disk or the server, not the fact.
         except Exception as error:
             # Our own mistake met this fact. Raised, it would come back for ever and hold up all
             # that stand behind it.
@@ -241,14 +242,66 @@ class Batches:
             sender.station is not Station.TILL or key.stream is not Stream.MAIN
         ):
             return SuspenseReason.NOT_A_TILL  # No vector would ever include it.
+        if isinstance(fact, Restates):
+            return self._post_restated(sender, key, fact, now_ms)
+        if self._was_restated(key, sequence, digest_of(data)):
+            return None  # It was posted already, from inside another fact.
         meaning = meaning_of(fact, self._registry, self._registry.place(now_ms))
         self._carry_out(key, sequence, meaning, now_ms)
         self._note_order(fact)
         return meaning.suspense
 
-    def _carry_out(self, key: StreamKey, sequence: int, meaning: Meaning, now_ms: int) -> None:
+    def _post_restated(
+        self, sender: Sender, key: StreamKey, fact: Restates, now_ms: int
+    ) -> SuspenseReason | None:
+        """Posts the fact inside, unless it is held under its own key with those bytes, or came
+        so before: then it counts once all the same."""
+        old = StreamKey(device=key.device, stream=key.stream, epoch=fact.old_epoch)
+        sequence, digest = fact.old_sequence, digest_of(fact.body)
+        try:
+            inner = decode_fact_key(fact.body)
+        except (CorruptData, ValueError, RecursionError):
+            return SuspenseReason.UNDECODABLE
+        if (inner.device, inner.stream, inner.epoch, inner.sequence) != (*old.parts, sequence):
+            return SuspenseReason.UNDECODABLE
+        if old.epoch == key.epoch or inner.kind == RESTATES:
+            return SuspenseReason.UNDECODABLE  # Nothing restates itself.
+        if self._store.digest_at(old, sequence) == digest:
+            return None
+        if self._was_restated(old, sequence, digest):
+            return None
+        self._store.execute(
+            "INSERT INTO restated VALUES (?, ?, ?, ?, ?)", (*old.parts, sequence, digest)
+        )
+        try:
+            restated = decode_fact(fact.body)
+        except (CorruptData, ValueError, RecursionError):
+            return SuspenseReason.UNDECODABLE
+        if isinstance(restated, SaleFact) and (
+            sender.station is not Station.TILL or key.stream is not Stream.MAIN
+        ):
+            return SuspenseReason.NOT_A_TILL
+        meaning = meaning_of(restated, self._registry, self._registry.place(now_ms))
+        self._carry_out(old, sequence, meaning, now_ms, digest=digest)
+        self._note_order(restated)
+        return meaning.suspense
+
+    def _was_restated(self, key: StreamKey, sequence: int, digest: str) -> bool:
+        found = self._store.one(
+            "SELECT 1 FROM restated WHERE device = ? AND stream = ? AND epoch = ?"
+            " AND sequence = ? AND digest = ?",
+            (*key.parts, sequence, digest),
+        )
+        return found is not None
+
+    def _carry_out(
+        self, key: StreamKey, sequence: int, meaning: Meaning, now_ms: int, *, digest: str = ""
+    ) -> None:
+        """`digest` is of a restated fact: its key may be held by another history."""
         if meaning.postings:
             reference = f"fact:{key.device}/{key.stream}/{key.epoch}/{sequence}"
+            if digest:
+                reference = f"{reference}/{digest}"
             kind = "suspense" if meaning.suspense is not None else "sale"
             posted = self._ledger.post(
                 kind, reference, meaning.postings, now_ms=now_ms, spends=meaning.spends

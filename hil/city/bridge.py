@@ -22,7 +22,6 @@ from urllib.parse import urlsplit
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge.messages import MESSAGE_BYTES_MAX
 from edge.model import SetupProblem
 from hil.city.lists import Out
 
@@ -36,7 +35,7 @@ BACKOFF_S_MAX: Final = 5.0
 IN_FLIGHT_MAX: Final = 200  # Our choice: as the broker's; 1,000 halved paho's throughput.
 QUEUED_MAX: Final = 20_000  # Our choice: heads, acks and deltas of 2,000 devices; then drop.
 SUBSCRIPTIONS: Final = tuple(
-    (f"mk/v1/d/+/{topic}", 1) for topic in ("status", "hello", "pull", "up/+", "health")
+    (f"mk/v1/d/+/{topic}", 1) for topic in ("status", "hello", "pull", "up/+", "renew", "health")
 )
 PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 
@@ -122,7 +121,6 @@ class Bridge:
         """On the wire, or dropped and counted."""
         client = self._client
         for out in outs:
-            assert len(out.payload) <= MESSAGE_BYTES_MAX
             if client is None:
                 self.dropped += 1
                 continue

@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Final
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -24,7 +25,15 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from edge.messages import Signed, SignedWhat, b64u, encode_signed_lines, signing_input
+from edge.messages import (
+    PeerKind,
+    Signed,
+    SignedWhat,
+    b64u,
+    encode_signed_lines,
+    peer_signing_input,
+    signing_input,
+)
 from edge.model import UidKind
 
 KEY_BYTES: Final = 32  # AES-256, HMAC-SHA-256 and Ed25519 seeds alike.
@@ -33,6 +42,17 @@ CREDENTIAL_ID_BYTES: Final = 16  # protocol.md: the first 16 bytes of the HMAC.
 UID_BYTES_MAX: Final = 10  # ISO/IEC 14443-3: a triple-size UID.
 SEALED_KEY_FORM: Final = b"\x01"
 SCOPE_KEY_INFO: Final = b"moskvenok/v1/scope-key"
+
+
+def signed_by_device(point: bytes, kind: PeerKind, signed: Signed) -> bool:
+    """Whether the device with this public key said that to its peers."""
+    key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+    data = peer_signing_input(kind, signed.payload)
+    try:
+        key.verify(signed.signature, data, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,17 +99,37 @@ def seal_column(
     key: bytes, version: int, *, scope: str, row_key: bytes, column: str, text: str, nonce: bytes
 ) -> bytes:
     """A personal column under the scope's seal key; the nonce must never come twice."""
+    return seal_bytes(
+        key, version, scope=scope, row_key=row_key, column=column, data=text.encode(), nonce=nonce
+    )
+
+
+def seal_bytes(
+    key: bytes, version: int, *, scope: str, row_key: bytes, column: str, data: bytes, nonce: bytes
+) -> bytes:
+    """As `seal_column`, for what is no text: the key of a card."""
     assert len(nonce) == NONCE_BYTES and 0 < version < 256
     associated = scope.encode() + b"\0" + row_key + b"\0" + column.encode()
-    return bytes([version]) + nonce + AESGCM(key).encrypt(nonce, text.encode(), associated)
+    return bytes([version]) + nonce + AESGCM(key).encrypt(nonce, data, associated)
 
 
 def seal_key_to_device(
-    secret: bytes, device_key: ec.EllipticCurvePublicKey, *, scope: str, purpose: str, version: int
+    secret: bytes,
+    device_key: ec.EllipticCurvePublicKey,
+    *,
+    scope: str,
+    purpose: str,
+    version: int,
+    once: tuple[ec.EllipticCurvePrivateKey, bytes] | None = None,
 ) -> bytes:
-    """A scope's key, readable only by who holds the device's private key (P-256)."""
+    """A scope's key, readable only by who holds the device's private key (P-256).
+
+    `once` is the ephemeral key and the nonce: random, and given for golden vectors alone.
+    """
     assert len(secret) == KEY_BYTES
-    ephemeral = ec.generate_private_key(ec.SECP256R1())
+    if once is None:
+        once = ec.generate_private_key(ec.SECP256R1()), os.urandom(NONCE_BYTES)
+    ephemeral, nonce = once
     ephemeral_point = _point(ephemeral.public_key())
     derived = HKDF(
         algorithm=hashes.SHA256(),
@@ -98,7 +138,6 @@ def seal_key_to_device(
         info=SCOPE_KEY_INFO,
     ).derive(ephemeral.exchange(ec.ECDH(), device_key))
     associated = b"\0".join((scope.encode(), purpose.encode(), str(version).encode()))
-    nonce = os.urandom(NONCE_BYTES)
     sealed = AESGCM(derived).encrypt(nonce, secret, associated)
     return SEALED_KEY_FORM + ephemeral_point + nonce + sealed
 

@@ -12,6 +12,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 from cryptography import x509
 
 from edge.messages import Order, Posting, SignedWhat, Stream, b64u, encode_json
@@ -33,6 +34,7 @@ from hil.city.store import StreamKey
 from hil.world.school import PURSE
 
 ORDER_WORD: Final = re.compile(r"[a-z_]{1,32}")
+ORDER_WORDS: Final = ("access_point", "scope", "process", "level", "release", "sha256")
 ORDER_VALID_S_MAX: Final = 300  # Our choice: an order to open is stale long before.
 ORDER_EARLY_MS: Final = 5_000  # Our choice: a device's clock may be behind by a little.
 CLAIM_CODE: Final = re.compile(r"[A-Za-z0-9-]{4,64}")
@@ -79,14 +81,15 @@ class Desk:
             raise Refused(400, "claim code of a wrong form", "use 4 to 64 letters, digits, hyphens")
         with self._store.transaction():
             self._store.execute(
-                "INSERT OR IGNORE INTO claim (code, made_ms) VALUES (?, ?)", (chosen, now_ms)
+                "INSERT INTO claim (code, made_ms) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                (chosen, now_ms),
             )
         return Done(answer={"claim": chosen})
 
     def enrol(self, request: dict[str, Any], now_ms: int) -> Done:
         """A certificate and the trust to begin with. Safe to repeat for the same device and key."""
-        device = _text(request, "device_id")
-        site, station_word = _text(request, "site_id"), _text(request, "station")
+        device = text_of(request, "device_id")
+        site, station_word = text_of(request, "site_id"), text_of(request, "station")
         if not DEVICE_ID.fullmatch(device) or device == CITY_NAME:
             raise Refused(
                 400, f"device id {device!r} is not possible", "use 1 to 64 of a-z, 0-9, -"
@@ -106,18 +109,19 @@ class Desk:
             ) from None
         station, point = Station(station_word), public_bytes(key)
         with self._store.transaction():
-            self._use_claim(_text(request, "claim"), device, point, now_ms)
+            self._use_claim(text_of(request, "claim"), device, point, now_ms)
             known = self._store.one(
                 "SELECT station, public_key, certificate FROM device WHERE device = ?", (device,)
             )
             if known is not None and known[0] != station.value:
                 raise Refused(409, f"{device} is a {known[0]}", "enrol it under another device id")
             if known is not None and known[1] != point:
-                self._revoke(known[2], now_ms)
+                self.revoke_certificate(known[2], now_ms)
             certificate = certificate_pem(issue_device(self._core.keys, device, key, utc(now_ms)))
             self._store.execute(
                 "INSERT INTO device (device, site, station, public_key, certificate, enrolled_ms)"
-                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET online = 0, connection = -1,"
+                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (device) DO UPDATE SET online = 0,"
+                " connection = -1, revoked_ms = NULL, next_key = NULL, next_certificate = NULL,"
                 " public_key = excluded.public_key, certificate = excluded.certificate,"
                 " enrolled_ms = excluded.enrolled_ms",
                 (device, site, station.value, point, certificate, now_ms),
@@ -150,17 +154,25 @@ class Desk:
             "UPDATE claim SET device = ?, public_key = ? WHERE code = ?", (device, point, code)
         )
 
-    def _revoke(self, certificate: str, now_ms: int) -> None:
+    def revoke_certificate(self, certificate: str, now_ms: int) -> None:
         serial = x509.load_pem_x509_certificate(certificate.encode()).serial_number
-        self._store.execute("INSERT OR IGNORE INTO revoked VALUES (?, ?)", (str(serial), now_ms))
+        self._store.execute(
+            "INSERT INTO revoked VALUES (?, ?) ON CONFLICT DO NOTHING", (str(serial), now_ms)
+        )
 
     def revoked_serials(self) -> list[int]:
         return [int(serial) for (serial,) in self._store.rows("SELECT serial FROM revoked")]
 
     def senders(self) -> list[Sender]:
         """Every enrolled device, for the broker's access list."""
-        found = self._store.rows("SELECT device, site, station FROM device ORDER BY device")
+        found = self._store.rows(
+            "SELECT device, site, station FROM device WHERE revoked_ms IS NULL ORDER BY device"
+        )
         return [Sender(device=d, site=site, station=Station(s)) for d, site, s in found]
+
+    def device_ids(self) -> list[str]:
+        """All that ever were, the revoked too."""
+        return [device for (device,) in self._store.rows("SELECT device FROM device")]
 
     # ------------------------------------------------------------------- cards and accounts
 
@@ -175,11 +187,11 @@ class Desk:
 
     def _credentials(self, request: dict[str, Any]) -> list[bytes]:
         if "card" in request:
-            card = self._core.registry.find_card(_text(request, "card"))
+            card = self._core.registry.find_card(text_of(request, "card"))
             if card is None:
                 raise Refused(404, "no such card", "give its label or its UID in hex")
             return [card]
-        cardholder = _text(request, "cardholder")
+        cardholder = text_of(request, "cardholder")
         found = self._core.registry.credentials_of(cardholder)
         if not found:
             raise Refused(404, f"no cards of cardholder {cardholder!r}", "see GET /cards")
@@ -190,10 +202,10 @@ class Desk:
         account, amount = self._account(request), _number(request, "amount_minor")
         if not 0 < amount <= AMOUNT_MINOR_MAX:
             raise Refused(400, f"amount_minor {amount}", f"give 1 to {AMOUNT_MINOR_MAX} kopecks")
-        purse = _text(request, "purse") if "purse" in request else PURSE
+        purse = text_of(request, "purse") if "purse" in request else PURSE
         if purse not in (self._core.registry.purses_of(account) or ()):
             raise Refused(404, f"account {account} has no such purse", "leave purse out")
-        given = _text(request, "reference") if "reference" in request else secrets.token_hex(16)
+        given = text_of(request, "reference") if "reference" in request else secrets.token_hex(16)
         postings = (
             Posting(account=account, purse=purse, amount_minor=amount),
             Posting(account=funding(self._core.site), purse=purse, amount_minor=-amount),
@@ -213,7 +225,7 @@ class Desk:
         if not isinstance(on, bool):
             raise Refused(400, "on is neither true nor false", "true bans, false allows")
         what = "category" if "category" in request else "product"
-        value = _text(request, what)
+        value = text_of(request, what)
         known = (
             self._core.registry.category_exists(value)
             if what == "category"
@@ -245,9 +257,9 @@ class Desk:
 
     def _account(self, request: dict[str, Any]) -> str:
         if "account" in request:
-            account: str | None = _text(request, "account")
+            account: str | None = text_of(request, "account")
         else:
-            account = self._core.registry.account_of(_text(request, "cardholder"))
+            account = self._core.registry.account_of(text_of(request, "cardholder"))
         if account is None or self._core.registry.purses_of(account) is None:
             raise Refused(404, "no such account", "give an account, or a cardholder who has one")
         return account
@@ -256,29 +268,32 @@ class Desk:
 
     def order(self, request: dict[str, Any], now_ms: int) -> Done:
         """One device is to do something now; its answer comes back as a fact."""
-        device, word = _text(request, "device"), _text(request, "order")
+        device, word = text_of(request, "device"), text_of(request, "order")
         valid_s = _number(request, "valid_s") if "valid_s" in request else 10
         if not ORDER_WORD.fullmatch(word):
             raise Refused(400, f"order {word!r}", "an order is one word of a-z and _")
         if not 0 < valid_s <= ORDER_VALID_S_MAX:
             raise Refused(400, f"valid_s {valid_s}", f"give 1 to {ORDER_VALID_S_MAX} seconds")
-        access_point = _text(request, "access_point") if request.get("access_point") else None
+        given = {name: text_of(request, name) for name in ORDER_WORDS if request.get(name)}
+        minutes = _number(request, "minutes") if "minutes" in request else 0
+        access_point = given.get("access_point")
         with self._store.transaction():
             found = self._store.execute(
                 "UPDATE device SET order_counter = order_counter + 1 WHERE device = ?"
                 " RETURNING order_counter",
                 (device,),
-            ).fetchone()
-            if found is None:
+            ).rows
+            if not found:
                 raise Refused(404, f"no device {device!r}", "see GET /status")
             order = Order(
                 device=device,
-                counter=found[0],
+                counter=found[0][0],
                 order=word,
                 not_before_utc_ms=now_ms - ORDER_EARLY_MS,
                 not_after_utc_ms=now_ms + valid_s * 1000,
-                access_point=access_point,
+                minutes=minutes,
             )
+            order = msgspec.structs.replace(order, **given)
             key = self._core.keys.signing["order"]
             lines = key.sign_lines(SignedWhat.ORDER, encode_json(order))
             self._store.execute(
@@ -289,7 +304,25 @@ class Desk:
         out = Out(f"mk/v1/d/{device}/order", lines)
         return Done(answer={"device": device, "counter": order.counter}, outs=(out,))
 
+    def configure(self, request: dict[str, Any], now_ms: int) -> Done:
+        """Settings for one device from afar: a row of its site's settings, of the next version.
+        Whether it can set them is the device's to say, in its hello and its health."""
+        device, values = text_of(request, "device"), request.get("values")
+        if not isinstance(values, dict):
+            raise Refused(400, "values is no object", "send names and values in braces")
+        with self._store.transaction():
+            if self._store.one("SELECT 1 FROM device WHERE device = ?", (device,)) is None:
+                raise Refused(404, f"no device {device!r}", "see GET /status")
+            version = self._core.registry.set_desired(device, values)
+            outs = self._core.publisher.refresh("settings", now_ms)
+        return Done(answer={"device": device, "version": version}, outs=tuple(outs))
+
     # --------------------------------------------------------------------------- questions
+
+    def newest_feed_id(self) -> int:
+        row = self._store.one("SELECT COALESCE(MAX(id), 0) FROM feed")
+        assert row is not None
+        return int(row[0])
 
     def feed(self, after: int) -> list[dict[str, Any]]:
         found = self._store.rows(
@@ -345,12 +378,13 @@ class Desk:
                 {**device, "online": bool(device["online"])}
                 for device in table(
                     "device",
-                    "device, station, online, boot, connection, status_ms, hello_ms, enrolled_ms",
+                    "device, station, online, boot, connection, status_ms, hello_ms, enrolled_ms,"
+                    " revoked_ms",
                     "device",
                 )
             ],
             "cursors": table("cursor", f"{stream}, up_to, digest", stream),
-            "gaps": table("gap", f"{stream}, source, target", stream),
+            "gaps": table("gap", f"{stream}, source, target, counts", stream),
             "suspense": table("suspense", f"id, {stream}, sequence, reason", "id DESC"),
             "forks": table("fork", f"{stream}, sequence, digest", stream),
             "alarms": table("alarm", "device, what, text, times, last_ms", "last_ms DESC"),
@@ -365,7 +399,8 @@ class Desk:
         }
 
 
-def _text(request: dict[str, Any], name: str) -> str:
+def text_of(request: dict[str, Any], name: str) -> str:
+    """A short string of a request."""
     value = request.get(name)
     if not isinstance(value, str) or not 0 < len(value) <= TEXT_CHARS_MAX:
         raise Refused(400, f"{name} is missing or no text", f"send {name} as a short string")

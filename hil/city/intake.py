@@ -7,9 +7,12 @@ nothing but an alarm. Presence is a note: correctness rests on cursors and versi
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable
 from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from edge.messages import (
     AnyPush,
@@ -18,11 +21,14 @@ from edge.messages import (
     HighWater,
     Pull,
     PushKeys,
+    Renew,
+    Renewed,
     ScopeKey,
     SignedWhat,
     Status,
     Stream,
     Welcome,
+    b64u,
     decode_json,
     encode_json,
     encode_pack,
@@ -30,7 +36,18 @@ from edge.messages import (
 from edge.model import CorruptData, Station
 from hil.city.batches import Batches, Sender
 from hil.city.crypto import seal_key_to_device
-from hil.city.keys import DEVICE_ID, PARTS, CityKeys, public_key
+from hil.city.hand_in import HandIn
+from hil.city.keys import (
+    DEVICE_ID,
+    PARTS,
+    CityKeys,
+    certificate_pem,
+    issue_device,
+    public_bytes,
+    public_key,
+    public_key_of_request,
+    utc,
+)
 from hil.city.ledger import Ledger
 from hil.city.lists import (
     CHUNKS_AT_ONCE,
@@ -48,6 +65,9 @@ NONCE_CHARS_MAX: Final = 64  # Our choice: a nonce is 16 to 32 bytes in base64ur
 CHUNK_POSITION_MAX: Final = 2**31
 CONNECTION_MAX: Final = 2**53  # Our choice: what every JSON reader holds exactly.
 UP: Final = "mk/v1/d/"
+UP_FOR: Final = "up/for/"
+KEYED_PARTS: Final = ("people", "settings")  # Rows of both are sealed with the people's keys.
+ROOT_TOPIC: Final = "mk/v1/c/root"
 
 
 class CityCore:
@@ -58,30 +78,52 @@ class CityCore:
         store: Store,
         keys: CityKeys,
         *,
+        site: str | None = None,
         random_bytes: Callable[[int], bytes] = os.urandom,
         gather_ms: int = GATHER_MS,
     ) -> None:
+        """Of one site: the first that the keys were made for, or another they have keys of."""
         self.store = store
         self.keys = keys
-        self.site = keys.site_id
+        self.site = keys.site_id if site is None else site
         self.ledger = Ledger(store)
-        people_keys = keys.scopes[f"{self.site}/people"]
-        self.registry = Registry(store, self.ledger, self.site, people_keys)
+        self.registry = Registry(store, self.ledger, self.site, keys)
         self.publisher = Publisher(
             store, self.registry, keys, random_bytes=random_bytes, gather_ms=gather_ms
         )
         self._batches = Batches(store, self.ledger, self.registry, self.publisher)
+        self._hand_in = HandIn(store, self._batches)
         self._heads_at_ms: int | None = None
+        self._adopted = keys.generation
 
     # ------------------------------------------------------------------------------ shell
 
     def start(self, now_ms: int) -> list[Out]:
         """Lists and snapshots of the records as they are; the heads to publish."""
         with self.store.transaction():
+            rekeyed = self.registry.adopt_keys()
             for part in PARTS:
-                self.publisher.refresh(part, now_ms)
+                self.publisher.refresh(part, now_ms, whole=rekeyed and part in KEYED_PARTS)
+            self.publisher.adopt(now_ms)
             self.publisher.snapshot_all(now_ms)
+        self._adopted = self.keys.generation
         return self.heads(now_ms)
+
+    def root(self) -> Out:
+        """The root document, retained: who was away meets it before anything it signs for."""
+        return Out(ROOT_TOPIC, self.keys.root_document, retain=True)
+
+    def adopt_keys(self, now_ms: int) -> list[Out]:
+        """What follows from keys that were rotated: ids, lists, keys for devices, fresh heads."""
+        self._adopted = self.keys.generation
+        outs = [self.root()]
+        with self.store.transaction():
+            if self.registry.adopt_keys():
+                outs += self._keys_for_all()
+                for part in KEYED_PARTS:
+                    outs += self.publisher.refresh(part, now_ms, whole=True)
+            outs += self.publisher.adopt(now_ms)
+        return outs
 
     def heads(self, now_ms: int) -> list[Out]:
         """Retained heads, fresh: to publish after every connection to the broker."""
@@ -89,9 +131,10 @@ class CityCore:
         return self.publisher.heads(now_ms)
 
     def tick(self, now_ms: int) -> list[Out]:
-        """Money changes that have waited long enough, and heads that grew old."""
+        """Money changes that have waited long enough, heads that grew old, keys that changed."""
+        outs = self.adopt_keys(now_ms) if self._adopted != self.keys.generation else []
         with self.store.transaction():
-            outs = self.publisher.publish_money(now_ms)
+            outs += self.publisher.publish_money(now_ms)
         if self._heads_at_ms is None or not 0 <= now_ms - self._heads_at_ms < HEAD_REFRESH_MS:
             outs += self.heads(now_ms)
         return outs
@@ -131,16 +174,23 @@ class CityCore:
             return self._hello(sender, payload, now_ms)
         if rest == "pull":
             return self._pull(sender, payload, now_ms)
+        if rest == "renew":
+            return self._renew(sender, payload, now_ms)
         if rest == "status":
             self._status(sender, payload, now_ms)
         elif rest == "health":
             self._health(sender, payload)
+        elif rest.startswith(UP_FOR):
+            other = rest.removeprefix(UP_FOR)
+            return self._hand_in.receive(sender, other, payload, now_ms)
         elif rest.startswith("up/") and rest.removeprefix("up/") in set(Stream):
             return self._batches.receive(sender, rest.removeprefix("up/"), payload, now_ms)
         return []
 
     def _sender(self, device: str) -> Sender | None:
-        row = self.store.one("SELECT site, station FROM device WHERE device = ?", (device,))
+        row = self.store.one(
+            "SELECT site, station FROM device WHERE device = ? AND revoked_ms IS NULL", (device,)
+        )
         if row is None:
             return None
         return Sender(device=device, site=row[0], station=Station(row[1]))
@@ -158,10 +208,10 @@ class CityCore:
         # only the end is news.
         self.store.execute(
             "UPDATE device SET online = ?, boot = ?, connection = ?, status_ms = ?"
-            " WHERE device = ? AND connection < ? + (? = 0)",
+            " WHERE device = ? AND connection < ?",
             (
-                *(status.online, status.boot[:64], status.connection, now_ms),
-                *(sender.device, status.connection, status.online),
+                *(int(status.online), status.boot[:64], status.connection, now_ms),
+                *(sender.device, status.connection + (0 if status.online else 1)),
             ),
         )
 
@@ -194,6 +244,7 @@ class CityCore:
         self.store.execute(
             "UPDATE device SET hello_ms = ? WHERE device = ?", (now_ms, sender.device)
         )
+        outs = self._promote(sender.device, hello.key, now_ms)
         welcome = Welcome(
             device=sender.device,
             nonce=hello.nonce,
@@ -203,7 +254,20 @@ class CityCore:
         )
         key = self.keys.signing["freshness"]
         lines = key.sign_lines(SignedWhat.WELCOME, encode_json(welcome))
-        return [Out(f"mk/v1/d/{sender.device}/welcome", lines)]
+        return [Out(f"mk/v1/d/{sender.device}/welcome", lines), *outs]
+
+    def _promote(self, device: str, key: str, now_ms: int) -> list[Out]:
+        """A device that says hello with its next key uses it: scope keys are sealed to it now, and
+        the roster tells its peers."""
+        row = self.store.one("SELECT next_key FROM device WHERE device = ?", (device,))
+        if row is None or row[0] is None or b64u(hashlib.sha256(row[0]).digest()) != key:
+            return []
+        self.store.execute(
+            "UPDATE device SET public_key = next_key, certificate = next_certificate,"
+            " next_key = NULL, next_certificate = NULL WHERE device = ?",
+            (device,),
+        )
+        return self.publisher.refresh("settings", now_ms)
 
     def _high_waters(self, hello: Hello) -> tuple[HighWater, ...]:
         """First of the streams the device speaks of, then of its other epochs, the newest first."""
@@ -222,6 +286,22 @@ class CityCore:
             )
             waters.append(water)
         return tuple(waters)
+
+    def _renew(self, sender: Sender, payload: bytes, now_ms: int) -> list[Out]:
+        """The next certificate of a device. Its key counts from the hello that names it; until
+        then the one before does, so an answer that is lost costs nothing: the device asks again."""
+        renew = decode_json(Renew, payload)
+        _check_device(sender, renew.device)
+        key = public_key_of_request(renew.csr_pem)
+        certificate = certificate_pem(issue_device(self.keys, sender.device, key, utc(now_ms)))
+        self.store.execute(
+            "UPDATE device SET next_key = ?, next_certificate = ? WHERE device = ?",
+            (public_bytes(key), certificate, sender.device),
+        )
+        renewed = Renewed(
+            device=sender.device, certificate_pem=certificate, chain_pem=self.keys.chain_pem
+        )
+        return [Out(f"mk/v1/d/{sender.device}/renewed", encode_json(renewed))]
 
     # ------------------------------------------------------------------------------- pulls
 
@@ -248,21 +328,33 @@ class CityCore:
         return [*(Out(topic, encode_pack(push)) for push in pushes), *outs]
 
     def _scope_keys(self, sender: Sender, scopes: tuple[str, ...]) -> PushKeys:
-        row = self.store.one("SELECT public_key FROM device WHERE device = ?", (sender.device,))
-        assert row is not None
-        device_key = public_key(row[0])
+        device_key = self.key_of_device(sender.device)
         sealed = []
         for scope in scopes:
-            keys = self.keys.scopes[scope]
-            for purpose, version, secret in (
-                ("identifier", keys.identifier_version, keys.identifier),
-                ("seal", keys.seal_version, keys.seal),
-            ):
+            for purpose, version, secret in self.keys.scopes[scope].all():
                 data = seal_key_to_device(
                     secret, device_key, scope=scope, purpose=purpose, version=version
                 )
                 sealed.append(ScopeKey(scope=scope, purpose=purpose, version=version, sealed=data))
         return PushKeys(keys=tuple(sealed))
+
+    def key_of_device(self, device: str) -> EllipticCurvePublicKey:
+        """What secrets for an enrolled device are sealed to."""
+        row = self.store.one("SELECT public_key FROM device WHERE device = ?", (device,))
+        assert row is not None
+        return public_key(row[0])
+
+    def _keys_for_all(self) -> list[Out]:
+        """The keys of `people` for every device that has that list, before the list itself."""
+        scope, outs = f"{self.site}/people", []
+        for device, site, station in self.store.rows(
+            "SELECT device, site, station FROM device WHERE revoked_ms IS NULL ORDER BY device"
+        ):
+            sender = Sender(device=device, site=site, station=Station(station))
+            if scope in self.scopes_of(sender):
+                push = self._scope_keys(sender, (scope,))
+                outs.append(Out(f"mk/v1/d/{device}/push", encode_pack(push)))
+        return outs
 
 
 def _check_device(sender: Sender, device: str) -> None:

@@ -32,24 +32,25 @@ class Ledger:
         assert postings and sums_to_zero(postings), f"{reference}: postings do not sum to zero"
         assert all(abs(posting.amount_minor) <= AMOUNT_MINOR_MAX for posting in postings)
         entered = self._store.execute(
-            "INSERT OR IGNORE INTO entry (kind, reference, at_ms) VALUES (?, ?, ?)",
+            "INSERT INTO entry (kind, reference, at_ms) VALUES (?, ?, ?)"
+            " ON CONFLICT (reference) DO NOTHING RETURNING id",
             (kind, reference, now_ms),
         )
-        if entered.rowcount == 0:
+        if not entered.rows:
             return False
-        entry = entered.lastrowid
+        ((entry,),) = entered.rows
         for posting in postings:
             values = (posting.account, posting.purse, posting.amount_minor)
             self._store.execute("INSERT INTO posting VALUES (?, ?, ?, ?)", (entry, *values))
             self._store.execute(
-                "INSERT INTO balance VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET"
-                " amount_minor = amount_minor + excluded.amount_minor",
+                "INSERT INTO balance VALUES (?, ?, ?) ON CONFLICT (account, purse) DO UPDATE SET"
+                " amount_minor = balance.amount_minor + excluded.amount_minor",
                 values,
             )
         for spend in spends:
             self._store.execute(
-                "INSERT INTO spend VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET"
-                " amount_minor = amount_minor + excluded.amount_minor",
+                "INSERT INTO spend VALUES (?, ?, ?) ON CONFLICT (account, date) DO UPDATE SET"
+                " amount_minor = spend.amount_minor + excluded.amount_minor",
                 spend,
             )
         return True
@@ -76,7 +77,11 @@ class Ledger:
 
     def sums(self) -> dict[str, int]:
         """By purse, over all postings: zero, or something is wrong. Checks the balances too."""
-        sums = dict(self._store.rows("SELECT purse, SUM(amount_minor) FROM posting GROUP BY purse"))
+        sums = dict(
+            self._store.rows(
+                "SELECT purse, CAST(SUM(amount_minor) AS BIGINT) FROM posting GROUP BY purse"
+            )
+        )
         drift = self._store.rows(
             "SELECT b.account, b.purse FROM balance b WHERE b.amount_minor !="
             " (SELECT COALESCE(SUM(p.amount_minor), 0) FROM posting p"

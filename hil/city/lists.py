@@ -53,7 +53,7 @@ CHAIN_MAX: Final = 64  # Our choice: deltas in one answer to a pull; past it a s
 SNAPSHOTS_KEPT: Final = 3  # Our choice: who began to fetch one may end it.
 CHUNKS_AT_ONCE: Final = 4  # WIRE: chunk indexes asked for in one pull.
 SNAPSHOT_ID_BYTES: Final = 16  # WIRE: 32 hex digits.
-LIST_EPOCH: Final = 1
+LIST_KEY: Final = "list_key"  # With which the snapshots and deltas kept are signed.
 SCOPE_PARTS: Final[dict[Station, tuple[str, ...]]] = {
     Station.ENTRANCE: ("people", "settings"),
     Station.PRESCHOOL: ("people", "settings"),
@@ -76,14 +76,10 @@ class ScopeState:
     """The newest version of a scope."""
 
     scope: str
-    number: int
+    version: VersionMark
     digest: int
     vector: tuple[VectorEntry, ...]
     snapshot: str
-
-    @property
-    def version(self) -> VersionMark:
-        return VersionMark(LIST_EPOCH, self.number)
 
 
 class Publisher:
@@ -107,14 +103,14 @@ class Publisher:
 
     # ---------------------------------------------------------------------------- changes
 
-    def refresh(self, part: str, now_ms: int) -> list[Out]:
+    def refresh(self, part: str, now_ms: int, *, whole: bool = False) -> list[Out]:
         """Compares the whole list with the records and publishes what differs."""
         scope = f"{self._registry.site}/{part}"
         wanted = {(row.kind, row.key): row for row in self._registry.rows_of(part)}
         held = self._held_rows(scope)
         upserts = [row for key, row in wanted.items() if held.get(key) != row.body]
         removes = [RowKey(*key) for key in held if key not in wanted]
-        return self.publish(scope, upserts, removes, now_ms)
+        return self.publish(scope, upserts, removes, now_ms, whole=whole)
 
     def publish_hot(self, credentials: Iterable[bytes], why: str, now_ms: int) -> list[Out]:
         """The hot list alone: nothing is waited for and nothing else is looked at."""
@@ -136,7 +132,7 @@ class Publisher:
     def _note(self, item: str, now_ms: int) -> None:
         scope = f"{self._registry.site}/money"
         self._store.execute(
-            "INSERT OR IGNORE INTO unpublished VALUES (?, ?, ?)", (scope, item, now_ms)
+            "INSERT INTO unpublished VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (scope, item, now_ms)
         )
 
     def publish_money(self, now_ms: int, *, at_once: bool = False) -> list[Out]:
@@ -156,24 +152,33 @@ class Publisher:
         return outs
 
     def publish(
-        self, scope: str, upserts: Sequence[Row], removes: Sequence[RowKey], now_ms: int
+        self,
+        scope: str,
+        upserts: Sequence[Row],
+        removes: Sequence[RowKey],
+        now_ms: int,
+        *,
+        whole: bool = False,
     ) -> list[Out]:
-        """One new version, or nothing when nothing differs. Delta first, then the head."""
+        """One new version, or nothing when nothing differs. Delta first, then the head.
+
+        With `whole` there is a new snapshot and no delta: a delta does not name its keys.
+        """
         state = self.state(scope)
         new, gone, digest = self._apply(
             scope, upserts, removes, 0 if state is None else state.digest
         )
         vector = self._vector() if scope.endswith("/money") else ()
         if state is None:
-            self._set_head(scope, 1, digest, vector, "")
+            self._set_head(scope, VersionMark(self._keys.list_epoch, 1), digest, vector, "")
             return [self._snapshot_head(scope, now_ms)]
         if not new and not gone and vector == state.vector:
             return []
-        number = state.number + 1
+        target = VersionMark(state.version.list_epoch, state.version.number + 1)
         delta = Delta(
             scope=scope,
             base=state.version,
-            target=VersionMark(LIST_EPOCH, number),
+            target=target,
             upserts=tuple(new),
             removes=tuple(gone),
             set_digest=set_digest_bytes(digest),
@@ -182,16 +187,17 @@ class Publisher:
         )
         signed = self._keys.signing["list"].sign(SignedWhat.DELTA, encode_pack(delta))
         message = encode_pack(signed)
-        self._set_head(scope, number, digest, vector, state.snapshot)
-        if len(message) > DELTA_BYTES_MAX:
+        self._set_head(scope, target, digest, vector, state.snapshot)
+        if whole or len(message) > DELTA_BYTES_MAX:
             # A split would tear the vector from the balances: a new snapshot instead.
             return [self._snapshot_head(scope, now_ms)]
         self._store.execute(
             "INSERT INTO delta VALUES (?, ?, ?, ?, ?)",
-            (scope, LIST_EPOCH, number, state.number, message),
+            (scope, target.list_epoch, target.number, state.version.number, message),
         )
         self._store.execute(
-            "DELETE FROM delta WHERE scope = ? AND target <= ?", (scope, number - DELTAS_KEPT)
+            "DELETE FROM delta WHERE scope = ? AND target <= ?",
+            (scope, target.number - DELTAS_KEPT),
         )
         return [Out(f"mk/v1/s/{scope}/delta", message), self.head(scope, now_ms)]
 
@@ -207,7 +213,8 @@ class Publisher:
             digest += row_hash(row) - (0 if old is None else row_hash(old))
             new.append(row)
             self._store.execute(
-                "INSERT OR REPLACE INTO list_row VALUES (?, ?, ?, ?)",
+                "INSERT INTO list_row VALUES (?, ?, ?, ?) ON CONFLICT (scope, kind, key)"
+                " DO UPDATE SET body = excluded.body",
                 (scope, row.kind, row.key, row.body),
             )
         for key in removes:
@@ -246,14 +253,16 @@ class Publisher:
 
     def state(self, scope: str) -> ScopeState | None:
         found = self._store.one(
-            "SELECT number, set_digest, vector, snapshot FROM list_head WHERE scope = ?", (scope,)
+            "SELECT list_epoch, number, set_digest, vector, snapshot FROM list_head"
+            " WHERE scope = ?",
+            (scope,),
         )
         if found is None:
             return None
-        number, digest, vector, snapshot = found
+        list_epoch, number, digest, vector, snapshot = found
         return ScopeState(
             scope=scope,
-            number=number,
+            version=VersionMark(list_epoch, number),
             digest=int.from_bytes(digest, "big"),
             vector=decode_pack(tuple[VectorEntry, ...], vector),
             snapshot=snapshot,
@@ -265,11 +274,22 @@ class Publisher:
         return state
 
     def _set_head(
-        self, scope: str, number: int, digest: int, vector: tuple[VectorEntry, ...], snapshot: str
+        self,
+        scope: str,
+        version: VersionMark,
+        digest: int,
+        vector: tuple[VectorEntry, ...],
+        snapshot: str,
     ) -> None:
         self._store.execute(
-            "INSERT OR REPLACE INTO list_head VALUES (?, ?, ?, ?, ?, ?)",
-            (scope, LIST_EPOCH, number, set_digest_bytes(digest), encode_pack(vector), snapshot),
+            "INSERT INTO list_head VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (scope) DO UPDATE SET"
+            " list_epoch = excluded.list_epoch, number = excluded.number,"
+            " set_digest = excluded.set_digest, vector = excluded.vector,"
+            " snapshot = excluded.snapshot",
+            (
+                *(scope, version.list_epoch, version.number),
+                *(set_digest_bytes(digest), encode_pack(vector), snapshot),
+            ),
         )
 
     def heads(self, now_ms: int) -> list[Out]:
@@ -278,12 +298,12 @@ class Publisher:
 
     def head(self, scope: str, now_ms: int) -> Out:
         state = self._known(scope)
-        number, root = self._snapshot_facts(state.snapshot)
+        snapshot_version, root = self._snapshot_facts(state.snapshot)
         head = Head(
             scope=scope,
             version=state.version,
             snapshot_id=state.snapshot,
-            snapshot_version=VersionMark(LIST_EPOCH, number),
+            snapshot_version=snapshot_version,
             root=root,
             set_digest=b64u(set_digest_bytes(state.digest)),
             issued_utc_ms=now_ms,
@@ -292,10 +312,12 @@ class Publisher:
         lines = self._keys.signing["freshness"].sign_lines(SignedWhat.HEAD, encode_json(head))
         return Out(f"mk/v1/s/{scope}/head", lines, retain=True)
 
-    def _snapshot_facts(self, snapshot: str) -> tuple[int, str]:
-        row = self._store.one("SELECT number, root FROM snapshot WHERE snapshot = ?", (snapshot,))
+    def _snapshot_facts(self, snapshot: str) -> tuple[VersionMark, str]:
+        row = self._store.one(
+            "SELECT list_epoch, number, root FROM snapshot WHERE snapshot = ?", (snapshot,)
+        )
         assert row is not None, "a head names a snapshot that is kept"
-        return row[0], row[1]
+        return VersionMark(row[0], row[1]), row[2]
 
     def _snapshot_head(self, scope: str, now_ms: int) -> Out:
         self._make_snapshot(scope, now_ms)
@@ -305,8 +327,28 @@ class Publisher:
         """At start: a station that comes first fetches no chain of old deltas."""
         for scope in self.scopes:
             state = self._known(scope)
-            if self._snapshot_facts(state.snapshot)[0] != state.number:
+            if self._snapshot_facts(state.snapshot)[0] != state.version:
                 self._make_snapshot(scope, now_ms)
+
+    def adopt(self, now_ms: int) -> list[Out]:
+        """What newer keys ask for: lists that begin a new epoch, and snapshots signed anew."""
+        key_id = self._keys.signing["list"].key_id
+        before = self._store.meta(LIST_KEY)
+        if before != key_id:
+            self._store.set_meta(LIST_KEY, key_id)
+        outs = []
+        for scope in self.scopes:
+            state = self._known(scope)
+            begins = state.version.list_epoch < self._keys.list_epoch
+            if begins:
+                first = VersionMark(self._keys.list_epoch, 1)
+                self._set_head(scope, first, state.digest, state.vector, state.snapshot)
+            if begins or before not in (None, key_id):
+                # The old deltas lead from versions that are no more, or bear an old signature.
+                self._store.execute("DELETE FROM delta WHERE scope = ?", (scope,))
+                self._make_snapshot(scope, now_ms)
+            outs.append(self.head(scope, now_ms))
+        return outs
 
     def _make_snapshot(self, scope: str, now_ms: int) -> None:
         """Of the published rows, not of the records: the version stays what it was."""
@@ -333,19 +375,20 @@ class Publisher:
         message = encode_pack(signed)
         assert len(message) <= DELTA_BYTES_MAX, f"{scope}: its manifest fits no message"
         self._store.execute(
-            "INSERT INTO snapshot VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO snapshot VALUES (?, ?, ?, ?, ?, ?, ?, ?,"
+            " (SELECT COALESCE(MAX(place), 0) + 1 FROM snapshot))",
             (
-                *(snapshot, scope, LIST_EPOCH, state.number),
+                *(snapshot, scope, state.version.list_epoch, state.version.number),
                 b64u(hashlib.sha256(b"".join(hashes)).digest()),
                 *(message, sum(map(len, chunks)), now_ms),
             ),
         )
         for position, chunk in enumerate(chunks):
             self._store.execute("INSERT INTO chunk VALUES (?, ?, ?)", (snapshot, position, chunk))
-        self._set_head(scope, state.number, state.digest, state.vector, snapshot)
+        self._set_head(scope, state.version, state.digest, state.vector, snapshot)
         self._store.execute(
             "DELETE FROM snapshot WHERE scope = ? AND snapshot NOT IN (SELECT snapshot FROM"
-            " snapshot WHERE scope = ? ORDER BY number DESC, rowid DESC LIMIT ?)",
+            " snapshot WHERE scope = ? ORDER BY place DESC LIMIT ?)",
             (scope, scope, SNAPSHOTS_KEPT),
         )
 
@@ -363,22 +406,23 @@ class Publisher:
             return [PushDelta(signed=signed) for signed in chain], []
         outs: list[Out] = []
         base, _ = self._snapshot_facts(state.snapshot)
-        if base != state.number and self._chain(state, VersionMark(LIST_EPOCH, base)) is None:
+        if base != state.version and self._chain(state, base) is None:
             outs = [self._snapshot_head(scope, now_ms)]
             state = self._known(scope)
         return [self.manifest(state.snapshot)], outs
 
     def _chain(self, state: ScopeState, have: VersionMark) -> list[Signed] | None:
         """The deltas from there to the head, if all are kept and they are the shorter way."""
-        if have.list_epoch != LIST_EPOCH or not 0 < have.number < state.number:
+        newest = state.version
+        if have.list_epoch != newest.list_epoch or not 0 < have.number < newest.number:
             return None
-        missing = state.number - have.number
+        missing = newest.number - have.number
         if missing > CHAIN_MAX:
             return None
         found = self._store.rows(
             "SELECT message FROM delta WHERE scope = ? AND list_epoch = ? AND target > ?"
             " ORDER BY target",
-            (state.scope, LIST_EPOCH, have.number),
+            (state.scope, newest.list_epoch, have.number),
         )
         size = self._store.one("SELECT bytes FROM snapshot WHERE snapshot = ?", (state.snapshot,))
         assert size is not None

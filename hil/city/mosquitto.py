@@ -30,8 +30,8 @@ from hil.city.keys import (
 from hil.city.lists import SCOPE_PARTS
 
 # A device's own topics (names in WIRE), each named: a `#` would grant what is added later.
-UP: Final = ("status", "hello", "pull", "health", "up/main", "up/agent", "up/diag")
-DOWN: Final = ("welcome", "ack", "push", "order")
+UP: Final = ("status", "hello", "pull", "renew", "health", "up/main", "up/agent", "up/diag")
+DOWN: Final = ("welcome", "ack", "push", "renewed", "order")
 PACKET_BYTES_MAX: Final = 128 * 1024  # Our choice: a message of 64 KiB with its envelope, twice.
 IN_FLIGHT_MAX: Final = 200  # Our choice: the city commits bursts; 20, the default, starves it.
 QUEUED_MAX: Final = 100_000  # Our choice: 2,000 devices send a morning's backlog at once.
@@ -95,7 +95,11 @@ def write_access(
 def reload_broker(files: BrokerFiles) -> bool:
     """Tells the running broker to read access list and CRL again. False when none runs."""
     try:
-        os.kill(int(files.pid.read_text().strip()), signal.SIGHUP)
+        pid = int(files.pid.read_text().strip())
+        # A broker that was killed leaves its file, and its number may be another's by now.
+        if Path(f"/proc/{pid}/comm").read_text().strip() != "mosquitto":
+            return False
+        os.kill(pid, signal.SIGHUP)
     except (OSError, ValueError):
         return False
     return True
@@ -129,7 +133,9 @@ def render_access(senders: Iterable[Sender]) -> str:
     """The access list. What it does not grant is denied."""
     lines = ["# %u is the name in the client's certificate."]
     lines += [f"pattern write mk/v1/d/%u/{topic}" for topic in UP]
+    lines += ["pattern write mk/v1/d/%u/up/for/+"]  # A dead neighbour's, by that one's signature.
     lines += [f"pattern read mk/v1/d/%u/{topic}" for topic in DOWN]
+    lines += ["pattern read mk/v1/c/root"]
     lines += ["", f"user {CITY_NAME}", "topic readwrite mk/v1/#"]
     for sender in senders:
         # A name with more in it than these would end its line or write into another's topics.

@@ -16,7 +16,9 @@ from edge.messages import (
     AccountRow,
     CardholderRow,
     CredentialRow,
+    DeviceRow,
     HotRow,
+    PeerBroker,
     ProductRow,
     RosterRow,
     Row,
@@ -28,8 +30,9 @@ from edge.messages import (
     encode_pack,
 )
 from edge.model import Category, PassbackMode, Station, UidKind
+from hil.city.card_keys import open_card_keys
 from hil.city.crypto import NONCE_BYTES, credential_id, seal_column
-from hil.city.keys import ScopeKeys
+from hil.city.keys import CityKeys
 from hil.city.ledger import Ledger
 from hil.city.posting import Place
 from hil.city.store import Store
@@ -45,6 +48,7 @@ from hil.world.school import (
 )
 
 SITE_ROW_KEY = b"site"
+KEY_VERSIONS = "key_versions"  # With which the ids and columns in the books were made.
 ROW_PARTS: dict[RowKind, str] = {
     RowKind.CARDHOLDER: "people",
     RowKind.CREDENTIAL: "people",
@@ -54,6 +58,8 @@ ROW_PARTS: dict[RowKind, str] = {
     RowKind.SITE: "settings",
     RowKind.SCHEDULE: "settings",
     RowKind.ROSTER: "settings",
+    RowKind.DEVICE: "settings",
+    RowKind.PROFILE: "settings",
 }
 
 
@@ -68,11 +74,12 @@ def row_key(kind: RowKind, key: bytes) -> RowKey:
 class Registry:
     """Reads and changes the records; keeps to the transaction of the caller."""
 
-    def __init__(self, store: Store, ledger: Ledger, site: str, people_keys: ScopeKeys) -> None:
+    def __init__(self, store: Store, ledger: Ledger, site: str, keys: CityKeys) -> None:
         self._store = store
         self._ledger = ledger
         self.site = site
-        self._people_keys = people_keys
+        self._scope = f"{site}/people"
+        self._keys = keys
         self._settings: SiteSettings | None = None  # Read for every fact, changed hardly ever.
 
     # ------------------------------------------------- what posting asks (posting.Directory)
@@ -96,7 +103,13 @@ class Registry:
     def settings(self) -> SiteSettings:
         found = {name: json.loads(v) for name, v in self._store.rows("SELECT * FROM setting")}
         found["passback_mode"] = PassbackMode(found["passback_mode"])
+        brokers = found.get("peer_brokers", ())  # Books of before have none.
+        found["peer_brokers"] = tuple((device, endpoint) for device, endpoint in brokers)
         return SiteSettings(**found)
+
+    def forget_settings(self) -> None:
+        """They are read again: the books were changed under us."""
+        self._settings = None
 
     def place(self, now_ms: int) -> Place:
         """Where and when facts are judged."""
@@ -112,19 +125,6 @@ class Registry:
     # ------------------------------------------------------------------------ entering
 
     def add_person(self, person: Person) -> None:
-        scope, keys = f"{self.site}/people", self._people_keys
-
-        def sealed(column: str, text: str) -> bytes:
-            return seal_column(
-                keys.seal,
-                keys.seal_version,
-                scope=scope,
-                row_key=person.cardholder_id.encode(),
-                column=column,
-                text=text,
-                nonce=os.urandom(NONCE_BYTES),
-            )
-
         self._store.execute(
             "INSERT INTO person VALUES (?, ?, ?, ?, ?, 0, 1, ?, ?, ?, ?, ?)",
             (
@@ -136,18 +136,34 @@ class Registry:
                 json.dumps(dict(person.rights)),
                 json.dumps(person.allergens),
                 json.dumps(person.ward_ids),
-                sealed("name", person.name),
-                sealed("group", person.group),
+                self._sealed(person.cardholder_id, "name", person.name),
+                self._sealed(person.cardholder_id, "group", person.group),
             ),
         )
 
+    def _sealed(self, cardholder: str, column: str, text: str) -> bytes:
+        keys = self._keys.scopes[self._scope]
+        return seal_column(
+            keys.seal,
+            keys.seal_version,
+            scope=self._scope,
+            row_key=cardholder.encode(),
+            column=column,
+            text=text,
+            nonce=os.urandom(NONCE_BYTES),
+        )
+
     def add_card(self, card: Card) -> None:
-        identifier = credential_id(self._people_keys.identifier, card.uid_kind, card.uid)
+        keys = self._keys.scopes[self._scope]
+        identifier = credential_id(keys.identifier, card.uid_kind, card.uid)
         self._store.execute(
-            "INSERT INTO card VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO card (uid, uid_kind, credential, cardholder, label, tier,"
+            " valid_from_utc_s, valid_until_utc_s, hot, profile, key_version)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(card.uid.hex(), card.uid_kind.value, identifier, card.cardholder_id),
                 *(card.label, card.tier, VALID_FROM_UTC_S, VALID_UNTIL_UTC_S, card.hot),
+                *(card.profile, card.key_version),
             ),
         )
 
@@ -187,9 +203,44 @@ class Registry:
         self._settings = None
         for name in SiteSettings.__dataclass_fields__:
             value = json.dumps(getattr(settings, name))
-            self._store.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (name, value))
+            self._store.execute(
+                "INSERT INTO setting VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET"
+                " value = excluded.value",
+                (name, value),
+            )
 
     # ------------------------------------------------------------------------ changing
+
+    def adopt_keys(self) -> bool:
+        """Ids and sealed columns made anew when the scope's keys were rotated; True if so."""
+        keys = self._keys.scopes[self._scope]
+        versions = f"{keys.identifier_version} {keys.seal_version}"
+        before = self._store.meta(KEY_VERSIONS)
+        if before == versions:
+            return False
+        self._store.set_meta(KEY_VERSIONS, versions)
+        if before is None:
+            return False
+        identifier, seal = before.split()
+        if int(identifier) != keys.identifier_version:
+            for uid, kind in self._store.rows("SELECT uid, uid_kind FROM card"):
+                made = credential_id(keys.identifier, UidKind(kind), bytes.fromhex(uid))
+                self._store.execute(
+                    "UPDATE card SET credential = ? WHERE uid_kind = ? AND uid = ?",
+                    (made, kind, uid),
+                )
+        if int(seal) != keys.seal_version:
+            people = self._store.rows("SELECT cardholder, name, section FROM person")
+            for cardholder, name, section in people:
+                columns = (
+                    self._sealed(cardholder, "name", name),
+                    self._sealed(cardholder, "group", section),
+                )
+                self._store.execute(
+                    "UPDATE person SET sealed_name = ?, sealed_group = ? WHERE cardholder = ?",
+                    (*columns, cardholder),
+                )
+        return True
 
     def set_hot(self, credentials: Iterable[bytes], why: str) -> None:
         """Puts cards on the hot list, or takes them off it with an empty reason."""
@@ -198,7 +249,7 @@ class Registry:
 
     def set_ban(self, account: str, what: str, value: str, *, on: bool) -> None:
         statement = (
-            "INSERT OR IGNORE INTO ban VALUES (?, ?, ?)"
+            "INSERT INTO ban VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
             if on
             else "DELETE FROM ban WHERE account = ? AND what = ? AND value = ?"
         )
@@ -208,6 +259,15 @@ class Registry:
         self._store.execute(
             "UPDATE account SET day_limit_minor = ? WHERE account = ?", (limit_minor, account)
         )
+
+    def set_desired(self, device: str, values: dict[str, object]) -> int:
+        """What is to be set on a device, and the version that it is."""
+        done = self._store.execute(
+            "INSERT INTO desired VALUES (?, 1, ?) ON CONFLICT (device) DO UPDATE SET"
+            " version = desired.version + 1, data = excluded.data RETURNING version",
+            (device, json.dumps(values)),
+        )
+        return int(done.rows[0][0])
 
     def credentials_of(self, cardholder: str) -> list[bytes]:
         found = self._store.rows("SELECT credential FROM card WHERE cardholder = ?", (cardholder,))
@@ -227,7 +287,7 @@ class Registry:
         """The bench's characters, UIDs in the open: for the loopback page of the bench alone."""
         found = self._store.rows(
             "SELECT label, uid, uid_kind, cardholder, hot FROM card"
-            " WHERE label != '' ORDER BY rowid"
+            " WHERE label != '' AND profile = '' ORDER BY place"
         )
         return [
             {
@@ -304,11 +364,24 @@ class Registry:
 
     def _credential_rows(self) -> Iterator[Row]:
         found = self._store.rows(
-            "SELECT credential, cardholder, tier, valid_from_utc_s, valid_until_utc_s FROM card"
-            " WHERE cardholder IS NOT NULL"
+            "SELECT credential, cardholder, tier, valid_from_utc_s, valid_until_utc_s, profile,"
+            " key_version, uid FROM card WHERE cardholder IS NOT NULL"
         )
-        for credential, cardholder, tier, valid_from, valid_until in found:
+        keys = open_card_keys(self._keys.folder)
+        for credential, cardholder, tier, valid_from, valid_until, profile, version, uid in found:
             body = CredentialRow(cardholder, tier, valid_from, valid_until)
+            if profile and keys is not None:
+                sealed = keys.sealed_card_key(
+                    profile,
+                    bytes.fromhex(uid),
+                    credential=credential,
+                    scope=self._scope,
+                    keys=self._keys.scopes[self._scope],
+                )
+                body = CredentialRow(
+                    *(cardholder, tier, valid_from, valid_until),
+                    *(profile, version, sealed),
+                )
             yield make_row(RowKind.CREDENTIAL, credential, body)
         for credential, why in self._store.rows("SELECT credential, hot FROM card WHERE hot != ''"):
             yield self.hot_row(credential, why)
@@ -340,11 +413,28 @@ class Registry:
             passback_mode=settings.passback_mode,
             passback_window_s=settings.passback_window_s,
             base_age_days_max=settings.base_age_days_max,
+            peer_brokers=tuple(PeerBroker(*broker) for broker in settings.peer_brokers),
         )
         yield make_row(RowKind.SITE, SITE_ROW_KEY, body)
         for schedule, windows in self._store.rows("SELECT * FROM schedule"):
             pairs = tuple((start, stop) for start, stop in json.loads(windows))
             yield make_row(RowKind.SCHEDULE, schedule.encode(), ScheduleRow(pairs))
-        found = self._store.rows("SELECT device, station FROM device WHERE site = ?", (self.site,))
-        for device, station in found:
-            yield make_row(RowKind.ROSTER, device.encode(), RosterRow(Station(station)))
+        card_keys = open_card_keys(self._keys.folder)
+        if card_keys is not None:
+            rows = card_keys.profile_rows(
+                settings_scope=f"{self.site}/settings", keys=self._keys.scopes[self._scope]
+            )
+            for profile_id, row in rows:
+                yield make_row(RowKind.PROFILE, profile_id.encode(), row)
+        found = self._store.rows(
+            "SELECT device, station, public_key FROM device WHERE site = ? AND revoked_ms IS NULL",
+            (self.site,),
+        )
+        for device, station, point in found:
+            yield make_row(RowKind.ROSTER, device.encode(), RosterRow(Station(station), point))
+        for device, version, data in self._store.rows("SELECT * FROM desired"):
+            values = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in json.loads(data).items()
+            }
+            yield make_row(RowKind.DEVICE, device.encode(), DeviceRow(version, values))

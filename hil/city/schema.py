@@ -1,15 +1,15 @@
-"""The tables of the reference city: one SQLite file, STRICT, one writer.
+"""The tables of a site's books: one SQLite file or one PostgreSQL schema, one writer.
 
 `fact` holds the bytes as they came; everything else is either what was made of them in the same
-transaction (cursor, ledger, feed, suspense) or what people of the city have entered. Kept in words
-that PostgreSQL has too.
+transaction (cursor, ledger, feed, suspense) or what people of the city have entered. Written in
+SQLite's words (STRICT); `database.py` turns the types into PostgreSQL's.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 TABLES: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -22,7 +22,9 @@ CREATE TABLE device (
     public_key BLOB NOT NULL, certificate TEXT NOT NULL, enrolled_ms INTEGER NOT NULL,
     online INTEGER NOT NULL DEFAULT 0, boot TEXT NOT NULL DEFAULT '',
     connection INTEGER NOT NULL DEFAULT -1, status_ms INTEGER, hello_ms INTEGER,
-    health TEXT NOT NULL DEFAULT '', order_counter INTEGER NOT NULL DEFAULT 0) STRICT;
+    health TEXT NOT NULL DEFAULT '', order_counter INTEGER NOT NULL DEFAULT 0,
+    revoked_ms INTEGER, next_key BLOB, next_certificate TEXT) STRICT;
+CREATE TABLE desired (device TEXT PRIMARY KEY, version INTEGER NOT NULL, data TEXT NOT NULL) STRICT;
 CREATE TABLE revoked (serial TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) STRICT;
 
 -- What came up.
@@ -43,6 +45,10 @@ CREATE TABLE fork (
     device TEXT NOT NULL, stream TEXT NOT NULL, epoch TEXT NOT NULL, sequence INTEGER NOT NULL,
     digest TEXT NOT NULL, bytes BLOB NOT NULL, received_ms INTEGER NOT NULL,
     PRIMARY KEY (device, stream, epoch, sequence, digest)) STRICT;
+-- Facts of a closed epoch that came once more, inside a fact of a newer one.
+CREATE TABLE restated (
+    device TEXT NOT NULL, stream TEXT NOT NULL, epoch TEXT NOT NULL, sequence INTEGER NOT NULL,
+    digest TEXT NOT NULL, PRIMARY KEY (device, stream, epoch, sequence, digest)) STRICT;
 CREATE TABLE suspense (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     device TEXT NOT NULL, stream TEXT NOT NULL, epoch TEXT NOT NULL, sequence INTEGER NOT NULL,
@@ -75,10 +81,12 @@ CREATE TABLE person (
     allergens TEXT NOT NULL, wards TEXT NOT NULL,
     sealed_name BLOB NOT NULL, sealed_group BLOB NOT NULL) STRICT;
 CREATE TABLE card (
+    place INTEGER PRIMARY KEY AUTOINCREMENT,
     uid TEXT NOT NULL, uid_kind INTEGER NOT NULL, credential BLOB NOT NULL, cardholder TEXT,
     label TEXT NOT NULL, tier INTEGER NOT NULL, valid_from_utc_s INTEGER NOT NULL,
     valid_until_utc_s INTEGER NOT NULL, hot TEXT NOT NULL,
-    PRIMARY KEY (uid_kind, uid)) STRICT;
+    profile TEXT NOT NULL DEFAULT '', key_version INTEGER,
+    UNIQUE (uid_kind, uid)) STRICT;
 CREATE INDEX card_by_cardholder ON card (cardholder);
 CREATE TABLE account (
     account TEXT PRIMARY KEY, suspended INTEGER NOT NULL, purses TEXT NOT NULL,
@@ -107,7 +115,7 @@ CREATE TABLE delta (
 CREATE TABLE snapshot (
     snapshot TEXT PRIMARY KEY, scope TEXT NOT NULL, list_epoch INTEGER NOT NULL,
     number INTEGER NOT NULL, root TEXT NOT NULL, manifest BLOB NOT NULL, bytes INTEGER NOT NULL,
-    made_ms INTEGER NOT NULL) STRICT;
+    made_ms INTEGER NOT NULL, place INTEGER NOT NULL) STRICT;
 CREATE TABLE chunk (
     snapshot TEXT NOT NULL REFERENCES snapshot (snapshot) ON DELETE CASCADE,
     position INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (snapshot, position)) STRICT;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edge.messages import Posting
 from hil.city.accounts import funding
+from hil.city.card_keys import make_card_keys
 from hil.city.intake import CityCore
 from hil.world.school import PURSE, School
 
@@ -14,6 +15,7 @@ def seed_school(core: CityCore, school: School, now_ms: int) -> bool:
     """Once in a city's life, in one transaction. False when it has a school already."""
     assert school.site_id == core.site
     registry = core.registry
+    make_card_keys(core.keys.folder, core.site)
     with core.store.transaction():
         if core.store.meta(SEEDED) is not None:
             return False
@@ -33,7 +35,7 @@ def seed_school(core: CityCore, school: School, now_ms: int) -> bool:
                 core.ledger.post("opening", reference, postings, now_ms=now_ms)
         for person in school.people:
             registry.add_person(person)
-        for card in school.cards:
+        for card in (*school.cards, *school.smart_cards):
             registry.add_card(card)
         core.store.set_meta(SEEDED, str(school.seed))
     return True

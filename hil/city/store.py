@@ -1,13 +1,13 @@
-"""The city's database: opens it, begins and ends transactions, keeps facts and their cursors.
+"""The city's books: begins and ends transactions, keeps facts and their cursors.
 
-One process writes, on one thread: the service's worker. Everything one message changes (fact,
-cursor, ledger, feed) is one transaction. Other modules of the city run their own statements
-through `execute` and `rows` inside a transaction that was begun here.
+One process writes a site's books, on one thread: the worker that has the site. Everything one
+message changes (fact, cursor, ledger, feed) is one transaction. Other modules of the city run
+their own statements through `execute` and `rows`; what kind of database it is, `database.py` knows
+alone.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge.messages import Gap, Stream
-from edge.model import SetupProblem
+from hil.city.database import Database, PostgresDatabase, Result, SqliteDatabase, is_url
 from hil.city.schema import SCHEMA_VERSION, TABLES
 
-BUSY_MS: Final = 5_000  # Our choice: a person with a shell on the file ends sooner than this.
 FACTS_PAGE: Final = 500  # Our choice: at most 8 MiB of facts in one answer.
 ALARM_TEXT_MAX: Final = 400  # Our choice: a line for a person; device input is in it.
 
@@ -45,68 +44,61 @@ class Cursor:
 
 
 class Store:
-    """The open file. Use it from one thread only."""
+    """One site's books. Use them from one thread only."""
 
-    def __init__(self, path: Path | str) -> None:
-        """Opens or makes the file; `SetupProblem` when it is of another version or no database."""
-        self.connection = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
+    def __init__(self, place: Path | str, *, schema: str = "city") -> None:
+        """`place` is a file, `:memory:`, or a URL of PostgreSQL, where `schema` names the part.
+
+        `SetupProblem` when it cannot be opened or is of another version.
+        """
+        self.database: Database
+        if is_url(place):
+            self.database = PostgresDatabase(str(place), schema)
+        else:
+            self.database = SqliteDatabase(place)
+        self.trouble = self.database.trouble  # The disk or the server, not the statement.
         self._depth = 0
-        try:
-            self._prepare(path)
-        except (sqlite3.DatabaseError, SetupProblem) as error:
-            self.connection.close()
-            raise SetupProblem(f"{path}: {error}; move the file away to begin anew") from error
-
-    def _prepare(self, path: Path | str) -> None:
-        self.connection.execute("PRAGMA journal_mode = WAL")
-        self.connection.execute("PRAGMA synchronous = FULL")
-        self.connection.execute("PRAGMA foreign_keys = ON")
-        self.connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-        (version,) = self.connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            with self.transaction():
-                for statement in TABLES.split(";"):
-                    self.connection.execute(statement)
-                self.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        elif version != SCHEMA_VERSION:
-            raise SetupProblem(f"schema version {version}, this city reads {SCHEMA_VERSION}")
+        self.database.prepare(TABLES, SCHEMA_VERSION)
 
     def close(self) -> None:
-        self.connection.close()
+        self.database.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All of it or nothing. Inside another one it is a savepoint."""
-        depth = self._depth
+        depth, database = self._depth, self.database
         name = f"s{depth}"
-        self.connection.execute("BEGIN IMMEDIATE" if depth == 0 else f"SAVEPOINT {name}")
+        if depth == 0:
+            database.begin()
+        else:
+            database.run(f"SAVEPOINT {name}")
         self._depth = depth + 1
         try:
             yield
             self._depth = depth
-            self.connection.execute("COMMIT" if depth == 0 else f"RELEASE {name}")
+            database.run("COMMIT" if depth == 0 else f"RELEASE SAVEPOINT {name}")
         except BaseException:
             self._depth = depth
             # A full disk may have rolled everything back already.
-            if self.connection.in_transaction:
+            if database.in_transaction:
                 if depth == 0:
-                    self.connection.execute("ROLLBACK")
+                    database.run("ROLLBACK")
                 else:
-                    self.connection.execute(f"ROLLBACK TO {name}")
-                    self.connection.execute(f"RELEASE {name}")
+                    database.run(f"ROLLBACK TO SAVEPOINT {name}")
+                    database.run(f"RELEASE SAVEPOINT {name}")
             raise
 
-    def execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> Result:
         """One writing statement, inside a transaction."""
         assert self._depth > 0, "writes belong to a transaction"
-        return self.connection.execute(statement, values)
+        return self.database.run(statement, values)
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return self.connection.execute(statement, values).fetchall()
+        return self.database.run(statement, values).rows
 
     def one(self, statement: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
-        row: tuple[Any, ...] | None = self.connection.execute(statement, values).fetchone()
-        return row
+        found = self.database.run(statement, values).rows
+        return found[0] if found else None
 
     # ------------------------------------------------------------------ facts and cursors
 
@@ -119,7 +111,8 @@ class Store:
 
     def move_cursor(self, key: StreamKey, cursor: Cursor, now_ms: int) -> None:
         self.execute(
-            "INSERT INTO cursor VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            "INSERT INTO cursor VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (device, stream, epoch)"
+            " DO UPDATE SET"
             " up_to = excluded.up_to, digest = excluded.digest, moved_ms = excluded.moved_ms"
             " WHERE excluded.up_to > cursor.up_to",
             (*key.parts, cursor.up_to, cursor.digest, now_ms),
@@ -153,7 +146,7 @@ class Store:
 
     def add_gap(self, key: StreamKey, gap: Gap, *, source: int, counts: str, now_ms: int) -> None:
         self.execute(
-            "INSERT OR IGNORE INTO gap VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO gap VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (*key.parts, source, gap.target, gap.digest, counts, now_ms),
         )
 
@@ -162,22 +155,22 @@ class Store:
     ) -> None:
         """The same again is one row: a device may send it at every connection."""
         self.execute(
-            "INSERT OR IGNORE INTO fork VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO fork VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (*key.parts, sequence, digest, data, now_ms),
         )
 
     def add_suspense(self, key: StreamKey, sequence: int, *, reason: str, now_ms: int) -> None:
         self.execute(
-            "INSERT OR IGNORE INTO suspense (device, stream, epoch, sequence, reason, received_ms)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO suspense (device, stream, epoch, sequence, reason, received_ms)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (*key.parts, sequence, reason, now_ms),
         )
 
     def alarm(self, device: str, what: str, text: str, now_ms: int) -> None:
         """Something a person should look at; the same again only counts."""
         self.execute(
-            "INSERT INTO alarm VALUES (?, ?, ?, 1, ?, ?) ON CONFLICT DO UPDATE SET"
-            " times = times + 1, last_ms = excluded.last_ms, text = excluded.text",
+            "INSERT INTO alarm VALUES (?, ?, ?, 1, ?, ?) ON CONFLICT (device, what) DO UPDATE SET"
+            " times = alarm.times + 1, last_ms = excluded.last_ms, text = excluded.text",
             (device, what, text[:ALARM_TEXT_MAX], now_ms, now_ms),
         )
 
@@ -188,4 +181,8 @@ class Store:
         return None if row is None else str(row[0])
 
     def set_meta(self, name: str, value: str) -> None:
-        self.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+        self.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET"
+            " value = excluded.value",
+            (name, value),
+        )

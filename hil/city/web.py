@@ -17,12 +17,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from hil.city.desk import Desk, Done, Refused
-from hil.city.service import Service
+from edge.model import SetupProblem
+from hil.city.desk import Done, Refused
+from hil.city.faults import Faults
+from hil.city.service import Branch, Service
 
 BODY_BYTES_MAX: Final = 64 * 1024  # Our choice: a certificate request is the longest thing sent.
 WAIT_S_MAX: Final = 60.0  # Our choice: proxies end a silent answer about then.
 NUMBER_MAX: Final = 2**53  # Our choice: what every JSON reader holds exactly.
+
+
+Work = Callable[[Branch, dict[str, Any], int], Done]
 
 
 class FeedBell:
@@ -58,67 +63,62 @@ class FeedBell:
             pass  # Nothing new is an answer too.
 
 
-def make_app(service: Service, desk: Desk, bell: FeedBell, describe: dict[str, Any]) -> Starlette:
+def make_app(
+    service: Service, faults: Faults, bell: FeedBell, describe: dict[str, Any]
+) -> Starlette:
     """The whole HTTP face. `describe` is what `GET /` says beside the list of paths."""
 
-    async def on_worker(work: Callable[[int], Any]) -> Any:
-        return await asyncio.wrap_future(service.submit(work))
-
-    def posting(work: Callable[[dict[str, Any], int], Done]) -> Callable[..., Awaitable[Response]]:
+    def posting(work: Work) -> Callable[..., Awaitable[Response]]:
         async def handle(request: Request) -> Response:
             body = await _body(request)
-            done = await on_worker(lambda now_ms: work(body, now_ms))
+            site = service.site_of(body)
+            branch = service.branches[site]
+            done = await asyncio.wrap_future(
+                service.submit(site, lambda now_ms: work(branch, body, now_ms))
+            )
             return JSONResponse(done.answer)
 
         return handle
 
-    def asking(work: Callable[[Request], Any]) -> Callable[..., Awaitable[Response]]:
+    def asking(work: Callable[[Branch, Request], Any]) -> Callable[..., Awaitable[Response]]:
         async def handle(request: Request) -> Response:
-            return JSONResponse(await on_worker(lambda _now_ms: work(request)))
+            site = service.site_of(request.query_params)
+            branch = service.branches[site]
+            found = await asyncio.wrap_future(
+                service.submit(site, lambda _now_ms: work(branch, request))
+            )
+            return found if isinstance(found, Response) else JSONResponse(found)
 
         return handle
 
     async def feed(request: Request) -> Response:
-        return await _feed(request, on_worker, desk, bell)
+        return await _feed(request, service, bell)
 
-    async def facts(request: Request) -> Response:
-        def look(_now_ms: int) -> list[bytes]:
-            query = request.query_params
-            names = (query.get("device", ""), query.get("stream", "main"), query.get("epoch", ""))
-            return desk.facts(*names, _integer(request, "after"))
+    def status(branch: Branch, _request: Request) -> dict[str, Any]:
+        return {
+            **branch.desk.status(),
+            "sites": list(service.branches),
+            "broker_connected": service.bridge.connected,
+        }
 
-        return Response(b"\n".join(await on_worker(look)), media_type="application/x-ndjson")
+    async def all_faults(request: Request) -> Response:
+        if request.method == "POST":
+            _switch(faults, await _body(request))
+        return JSONResponse(faults.listed())
 
-    def account(request: Request) -> dict[str, Any]:
-        return desk.account(dict(request.query_params))
-
-    def status(_request: Request) -> dict[str, Any]:
-        return {**desk.status(), "broker_connected": service.bridge.connected}
-
-    def claim(body: dict[str, Any], now_ms: int) -> Done:
-        code = body.get("claim")
-        if code is not None and not isinstance(code, str):
-            raise Refused(400, "claim is no text", "leave it out, and the city makes one")
-        return desk.make_claim(now_ms, code)
-
-    routes = [
-        Route("/enrol", posting(desk.enrol), methods=["POST"]),
-        Route("/claims", posting(claim), methods=["POST"]),
-        Route("/orders", posting(desk.order), methods=["POST"]),
-        Route("/block", posting(lambda b, now: desk.block(b, now, on=True)), methods=["POST"]),
-        Route("/unblock", posting(lambda b, now: desk.block(b, now, on=False)), methods=["POST"]),
-        Route("/top-up", posting(desk.top_up), methods=["POST"]),
-        Route("/ban", posting(desk.ban), methods=["POST"]),
-        Route("/limit", posting(desk.limit), methods=["POST"]),
-        Route("/feed", feed),
-        Route("/facts", facts),
-        Route("/cards", asking(lambda _request: desk.cards())),
-        Route("/account", asking(account)),
-        Route("/status", asking(status)),
-        Route("/ledger", asking(lambda _request: desk.ledger())),
-    ]
+    questions: dict[str, Callable[[Branch, Request], Any]] = {
+        "/facts": _facts,
+        "/cards": lambda branch, _request: branch.desk.cards(),
+        "/account": lambda branch, request: branch.desk.account(dict(request.query_params)),
+        "/status": status,
+        "/ledger": lambda branch, _request: branch.desk.ledger(),
+    }
+    doings = _doings(service)
+    routes = [Route(path, posting(work), methods=["POST"]) for path, work in doings.items()]
+    routes += [Route(path, asking(work)) for path, work in questions.items()]
+    routes += [Route("/feed", feed), Route("/faults", all_faults, methods=["GET", "POST"])]
     paths = sorted(route.path for route in routes)
-    routes.append(Route("/", asking(lambda _request: {**describe, "paths": paths})))
+    routes.append(Route("/", asking(lambda _branch, _request: {**describe, "paths": paths})))
     return Starlette(
         routes=routes,
         exception_handlers={
@@ -129,19 +129,67 @@ def make_app(service: Service, desk: Desk, bell: FeedBell, describe: dict[str, A
     )
 
 
-async def _feed(
-    request: Request,
-    on_worker: Callable[[Callable[[int], Any]], Awaitable[Any]],
-    desk: Desk,
-    bell: FeedBell,
-) -> Response:
+def _doings(service: Service) -> dict[str, Work]:
+    """What can be done, by path."""
+    return {
+        "/enrol": lambda _branch, body, now_ms: service.enrol(body, now_ms),
+        "/claims": _claim,
+        "/orders": lambda branch, body, now_ms: branch.desk.order(body, now_ms),
+        "/block": lambda branch, body, now_ms: branch.desk.block(body, now_ms, on=True),
+        "/unblock": lambda branch, body, now_ms: branch.desk.block(body, now_ms, on=False),
+        "/top-up": lambda branch, body, now_ms: branch.desk.top_up(body, now_ms),
+        "/ban": lambda branch, body, now_ms: branch.desk.ban(body, now_ms),
+        "/limit": lambda branch, body, now_ms: branch.desk.limit(body, now_ms),
+        "/configure": lambda branch, body, now_ms: branch.desk.configure(body, now_ms),
+        "/keys": lambda branch, body, now_ms: branch.key_desk.rotate(body, now_ms),
+        "/list-epoch": lambda branch, _body, now_ms: branch.key_desk.raise_list_epoch(now_ms),
+        "/revoke": lambda branch, body, now_ms: branch.key_desk.revoke(body, now_ms),
+        "/backup": lambda branch, body, now_ms: branch.key_desk.back_up(body, now_ms),
+        "/restore": lambda branch, body, now_ms: branch.key_desk.restore(body, now_ms),
+    }
+
+
+def _claim(branch: Branch, body: dict[str, Any], now_ms: int) -> Done:
+    code = body.get("claim")
+    if code is not None and not isinstance(code, str):
+        raise Refused(400, "claim is no text", "leave it out, and the city makes one")
+    return branch.desk.make_claim(now_ms, code)
+
+
+def _facts(branch: Branch, request: Request) -> Response:
+    """The bytes as they came, one fact a line."""
+    query = request.query_params
+    names = (query.get("device", ""), query.get("stream", "main"), query.get("epoch", ""))
+    found = branch.desk.facts(*names, _integer(request, "after"))
+    return Response(b"\n".join(found), media_type="application/x-ndjson")
+
+
+def _switch(faults: Faults, wanted: dict[str, Any]) -> None:
+    """All of them or none: `{"ack-late": 500, "freeze": true}`, `{"all": false}`."""
+    tried = Faults()
+    try:
+        for name, value in wanted.items():
+            if name != "all":
+                tried.switch(name, value)
+    except SetupProblem as problem:
+        raise Refused(400, str(problem), "GET /faults lists them") from None
+    if wanted.get("all") is False:
+        faults.clear()
+    for name, value in wanted.items():
+        if name != "all":
+            faults.switch(name, value)
+
+
+async def _feed(request: Request, service: Service, bell: FeedBell) -> Response:
     """Lines after a number: at once if there are any, else when one comes or the wait is over."""
+    site = service.site_of(request.query_params)
+    desk = service.branches[site].desk
     after, wait_s = _integer(request, "after"), float(_integer(request, "wait_s"))
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + min(wait_s, WAIT_S_MAX)
     while True:
         event = bell.next_ring()
-        found = await on_worker(lambda _now_ms: desk.feed(after))
+        found = await asyncio.wrap_future(service.submit(site, lambda _now_ms: desk.feed(after)))
         left_s = deadline_s - loop.time()
         if found or left_s <= 0 or bell.closing:
             return JSONResponse(found)

@@ -42,6 +42,9 @@ INSIDE = "MOSKVENOK_PRIVATE_NAMESPACES"  # Set for whatever runs in namespaces o
 ENTER = 'ip link set lo up && mkdir -p /run/pcscd && mount -t tmpfs tmpfs /run/pcscd && exec "$@"'
 ARGV = [*("unshare", "--mount", "--net", "--"), *("sh", "-c", ENTER, "in-private-namespaces")]
 
+# Of util-linux, as unshare: the kernel ends the command with the thread that started it.
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
+
 CONFIG = f"""\
 FRIENDLYNAME "Virtual PCD"
 DEVICENAME   /dev/null:{CHANNEL}
@@ -120,7 +123,8 @@ def rerun_inside(*pytest_arguments: str, timeout_s: float) -> tuple[int, str]:
 class PcscStack:
     """pcscd with two virtual readers, "Virtual PCD 00 00" and "Virtual PCD 00 01".
 
-    `folder` takes its configuration and its log. Only ends the pcscd it started.
+    `folder` takes its configuration and its log. Only ends the pcscd it started, and lets it not
+    outlive the thread that did.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -154,7 +158,7 @@ class PcscStack:
         self._config.mkdir(parents=True, exist_ok=True)
         (self._config / "vpcd").write_text(CONFIG)
         # The folder must be absolute. No --auto-exit: it ends pcscd after a minute of quiet.
-        argv = [str(PCSCD), "--foreground", "--config", str(self._config.resolve())]
+        argv = [*DIES_WITH_US, str(PCSCD), "--foreground", "--config", str(self._config.resolve())]
         with self._log.open("ab") as log:
             self._pcscd = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT

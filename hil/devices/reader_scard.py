@@ -26,6 +26,7 @@ class VirtualScard:
     SCARD_PCI_T0 = 1
     SCARD_PCI_T1 = 2
     SCARD_LEAVE_CARD = 0
+    SCARD_UNPOWER_CARD = 2
     SCARD_STATE_UNAWARE = 0x0000
     SCARD_STATE_CHANGED = 0x0002
     SCARD_STATE_UNKNOWN = 0x0004
@@ -96,6 +97,8 @@ class VirtualScard:
 
     def _lay(self, name: str, card: VirtualCard | None) -> None:
         with self._changed:
+            if card is not None:
+                card.power(True)
             self._cards[name] = card
             self._events[name] += 1
             self._changed.notify_all()
@@ -163,8 +166,11 @@ class VirtualScard:
         return 0, list(answer or b"")
 
     def SCardDisconnect(self, card: VirtualCard, disposition: int) -> int:
-        assert disposition == self.SCARD_LEAVE_CARD
+        assert disposition in (self.SCARD_LEAVE_CARD, self.SCARD_UNPOWER_CARD)
         self.connections -= 1
+        if disposition == self.SCARD_UNPOWER_CARD:
+            card.power(False)
+            card.power(True)  # As at the next connection.
         return 0
 
     def SCardGetErrorMessage(self, code: int) -> str:

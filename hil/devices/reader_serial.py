@@ -16,35 +16,45 @@ import tty
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Self
 
-from edge.readers import hex_line_frame, id12_frame
+from edge.readers import (
+    decimal_frame,
+    em_desktop_frame,
+    hex_line_frame,
+    id12_frame,
+    wiegand_text_frame,
+)
 
 INT_SIZE = 4  # tty_ioctl(4): FIONREAD fills an int.
 WRITE_WAIT_S_MAX = 2.0  # Our choice: a pty nobody reads fills up; the bench says so and goes on.
 
 ENCODERS: Mapping[str, Callable[[bytes], bytes]] = MappingProxyType(
-    {"id12": id12_frame.encode, "hex_line": hex_line_frame.encode}
+    {
+        "id12": id12_frame.encode,
+        "em_desktop": em_desktop_frame.encode,
+        "hex_line": hex_line_frame.encode,
+        "d10": decimal_frame.encode_d10,
+        "d18": decimal_frame.encode_d18,
+        "wiegand_bits": wiegand_text_frame.encode_bits,
+        "wiegand_hex": wiegand_text_frame.encode_hex,
+    }
 )
 
 
-class VirtualSerialReader:
-    """Plugged in when made. `path` is what the agent's `port` setting names."""
+class VirtualPort:
+    """A pty under a path of its own. Plugged in when made."""
 
-    def __init__(self, path: Path, *, frame: str) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._encode = ENCODERS[frame]
         self._ends: tuple[int, int] | None = None  # Ours and the agent's end of the pty.
         self.replug()
 
-    def __enter__(self) -> VirtualSerialReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def tap(self, uid: bytes) -> None:
-        """Show a card once."""
-        self.babble(self._encode(uid))
 
     def babble(self, data: bytes) -> None:
         """Send these bytes as they are. Raises TimeoutError when nobody takes them."""
@@ -82,3 +92,15 @@ class VirtualSerialReader:
 
     def close(self) -> None:
         self.unplug()
+
+
+class VirtualSerialReader(VirtualPort):
+    """A reader that types. `path` is what the agent's `port` setting names."""
+
+    def __init__(self, path: Path, *, frame: str) -> None:
+        self.encode = ENCODERS[frame]
+        super().__init__(path)
+
+    def tap(self, uid: bytes) -> None:
+        """Show a card once."""
+        self.babble(self.encode(uid))

@@ -7,12 +7,14 @@ A few people have names of their own for the bench (`School.characters`): `pupil
 same pupil's second credential), `blocked` (a hot-listed card), `stranger` (a card nobody knows),
 `banned-chocolate`, `guardian`, `staff`, `poor`. Each has a 13.56 MHz card under its name and a
 125 kHz key fob under `<name>-125`, so that any reader of the bench can be tried. Their schedule is
-`always`: a bench is switched on at night and on Sundays too.
+`always`: a bench is switched on at night and on Sundays too. Four of them also have a card that can
+prove itself (`School.smart_cards`); the tray of `make run` has serial readers and leaves these out.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -52,6 +54,15 @@ CHARACTERS: Final = (
     *("guardian", "staff", "poor"),
 )
 NOBODY: Final = "stranger"
+# Cards that prove something: profile (hil/city/card_keys.py) -> what it is worth, and the bench's
+# card of that kind -> whose it is.
+SMART_TIERS: Final = {"pupil-ev2": 6, "staff-424": 6, "guest-sun": 4, "band-aes": 3}
+SMART_CHARACTERS: Final = {
+    "pupil-ev2": "pupil",
+    "staff-424": "staff",
+    "guest-sun": "poor",
+    "band-aes": "banned-chocolate",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +85,15 @@ class Card:
     uid_kind: UidKind
     cardholder_id: str | None  # None: a card nobody has registered.
     label: str = ""  # The bench's name for it.
+    profile: str = ""  # How it proves itself, by the city's name for that; "": it cannot.
+    key_version: int | None = None
     hot: str = ""  # Why it is on the hot list: lost, replaced, blocked.
 
     @property
     def tier(self) -> int:
         """What it can prove (credentials.md): a 125 kHz number nothing, a UID that it has one."""
+        if self.profile:
+            return SMART_TIERS[self.profile]
         return 0 if self.uid_kind is UidKind.PROX125 else 1
 
 
@@ -128,6 +143,7 @@ class SiteSettings:
     passback_mode: PassbackMode = PassbackMode.SOFT
     passback_window_s: int = 300
     base_age_days_max: int = 3
+    peer_brokers: tuple[tuple[str, str], ...] = ()  # (device, endpoint): the first, its stand-by.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +158,7 @@ class School:
     products: tuple[SchoolProduct, ...]
     schedules: tuple[Schedule, ...]
     meal_slots: tuple[MealSlot, ...]
+    smart_cards: tuple[Card, ...] = field(default=(), repr=False)  # Labelled as their profile.
 
     @property
     def characters(self) -> dict[str, Card]:
@@ -185,11 +202,31 @@ def make_school(seed: int = 1, site_id: str = "s0001", *, pupils: int = PUPILS) 
         ),
         products=products,
         schedules=make_schedules(),
+        smart_cards=smart_cards(seed, site_id, chosen),
         meal_slots=(
             MealSlot(slot_id="breakfast", start_minute=8 * 60 + 30, stop_minute=10 * 60 + 30),
             MealSlot(slot_id="lunch", start_minute=11 * 60 + 30, stop_minute=14 * 60 + 30),
             MealSlot(slot_id="snack", start_minute=15 * 60, stop_minute=16 * 60 + 30),
         ),
+    )
+
+
+def smart_cards(seed: int, site_id: str, owners: Mapping[str, Person]) -> tuple[Card, ...]:
+    """One card of each kind that proves something. Drawn apart, so the school's seed stays itself.
+
+    The bench makes them, and their copies without a key, in `hil/devices/cards/school.py`.
+    """
+    draw = random.Random(f"smart cards/{seed}/{site_id}")
+    return tuple(
+        Card(
+            uid=b"\x04" + draw.randbytes(6),
+            uid_kind=UidKind.ISO14443,
+            cardholder_id=owners[owner].cardholder_id,
+            label=profile,
+            profile=profile,
+            key_version=1,
+        )
+        for profile, owner in SMART_CHARACTERS.items()
     )
 
 

@@ -89,7 +89,7 @@ def test_enrolment_gives_a_certificate_for_this_device_and_the_trust_to_begin_wi
     for child, parent in ((leaf, issuing), (issuing, root), (root, root)):
         child.verify_directly_issued_by(parent)
     usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    assert set(usage) == {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH}
     assert not leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     assert leaf.not_valid_before_utc < utc(NOON_MS) < leaf.not_valid_after_utc
     assert answer["endpoints"] == ["mqtts://broker:8883"]
@@ -205,7 +205,8 @@ def test_blocking_needs_a_card_that_exists(desk: Desk) -> None:
     assert refusal(desk.block, {"cardholder": "nobody"}, NOON_MS, on=True) == 404
     assert refusal(desk.block, {}, NOON_MS, on=True) == 400
     blocked = desk.block({"cardholder": CARDHOLDER}, NOON_MS, on=True).answer
-    assert blocked == {"cards": 4, "blocked": True}  # Card, wristband, and a fob of each.
+    # Card, wristband, a fob of each, and a card that proves itself.
+    assert blocked == {"cards": 5, "blocked": True}
     uid = next(str(card["uid"]) for card in desk.cards() if card["label"] == "poor")
     assert desk.block({"card": uid.upper()}, NOON_MS, on=True).answer["cards"] == 1
 

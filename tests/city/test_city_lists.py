@@ -82,7 +82,8 @@ def test_a_snapshot_is_the_school(core: CityCore, till: Sham) -> None:
     people = pictures["people"]
     kinds = [kind for kind, _ in people.rows]
     assert kinds.count(CARDHOLDER) == len(school.people)
-    known = [card for card in school.cards if card.cardholder_id is not None]
+    cards = (*school.cards, *school.smart_cards)
+    known = [card for card in cards if card.cardholder_id is not None]
     assert kinds.count(CREDENTIAL) == len(known)
     key = core.keys.scopes[f"{SITE}/people"].identifier
     for card in known:

@@ -19,8 +19,8 @@ from hil.city.keys import utc
 from hil.city.mosquitto import broker_files, reload_broker, render_access, write_broker
 from tests.city.sham import NOON_MS, SITE, city_keys
 
-UP = ("status", "hello", "pull", "health", "up/main", "up/agent", "up/diag")
-DOWN = ("welcome", "ack", "push", "order")
+UP = ("status", "hello", "pull", "renew", "health", "up/main", "up/agent", "up/diag")
+DOWN = ("welcome", "ack", "push", "renewed", "order")
 READS = {
     Station.ENTRANCE: {"people", "settings"},
     Station.PRESCHOOL: {"people", "settings"},

@@ -2,26 +2,21 @@
 nothing that does not fit changes anything.
 
 Method: deltas and snapshots of a small city, held against that city's own rows; every way a delta
-or a chunk can be wrong, one at a time; all small versions and vectors against the one in force.
+can be wrong, one at a time; all small versions and vectors against the one in force.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 import msgspec
 import pytest
-import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.messages import (
-    CHUNK_BYTES_MAX,
-    CHUNK_ROWS_BYTES_MAX,
     Delta,
     Row,
     RowBody,
@@ -33,12 +28,10 @@ from edge.messages import (
 from edge.model import CorruptData, DeviceFault
 from edge.offline_cache.apply import (
     RETIRED_MS,
-    SnapshotBuilder,
     held_scope_keys,
     in_force,
     picture_path,
     store_scope_keys,
-    unpack_chunk,
 )
 from edge.offline_cache.store import FileKind, Writer
 from tests.support.pictures import Station, open_station, seen
@@ -52,29 +45,11 @@ from tests.support.small_city import (
     Scope,
     account,
     cardholder,
-    pack_chunk,
     set_digest_of,
 )
 from tests.support.times import NOON_MS, at
 
 VECTOR = (VectorEntry(DEVICE, "main", "e1", 5),)
-
-
-@pytest.fixture
-def station(tmp_path: Path) -> Iterator[Station]:
-    made = open_station(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def people(station: Station) -> Scope:
-    """A list of three people in force, at version (1, 3)."""
-    scope = Scope(PEOPLE)
-    for number in range(3):
-        scope.put(cardholder(f"p{number}"))
-    station.install(scope, rows_per_chunk=2)
-    return scope
 
 
 def changed(delta: Delta, **fields: object) -> Delta:
@@ -205,143 +180,6 @@ def test_deltas_end_where_a_snapshot_ends(
     station.close()
 
 
-# --------------------------------------------------------------------------- snapshots
-
-
-def builder_of(
-    station: Station, scope: Scope, **fields: object
-) -> tuple[SnapshotBuilder, list[bytes]]:
-    manifest, chunks = scope.snapshot(rows_per_chunk=2)
-    manifest = msgspec.structs.replace(manifest, **fields)
-    generation = station.pictures.next_generation(scope.name)
-    return SnapshotBuilder(station.folder, manifest, generation), chunks
-
-
-def test_chunks_come_in_any_order_and_again(station: Station, people: Scope) -> None:
-    builder, chunks = builder_of(station, people)
-    assert list(builder.missing()) == [0, 1]
-    builder.add_chunk(1, chunks[1])
-    builder.add_chunk(1, chunks[1])
-    assert list(builder.missing()) == [0]
-    builder.add_chunk(0, chunks[0])
-    assert builder.finish() == people.version
-    builder.discard()
-
-
-@pytest.mark.parametrize("index", [-1, 2, 2**31])
-def test_a_chunk_of_another_snapshot_is_refused(
-    station: Station, people: Scope, index: int
-) -> None:
-    builder, chunks = builder_of(station, people)
-    with pytest.raises(CorruptData, match="smaller snapshot"):
-        builder.add_chunk(index, chunks[0])
-    with pytest.raises(CorruptData, match="not the one signed"):
-        builder.add_chunk(1, chunks[0])
-    for bit in range(0, 8 * len(chunks[0]), 13):
-        spoilt = bytearray(chunks[0])
-        spoilt[bit // 8] ^= 1 << bit % 8
-        with pytest.raises(CorruptData, match="not the one signed"):
-            builder.add_chunk(0, bytes(spoilt))
-    with pytest.raises(CorruptData):
-        builder.add_chunk(0, chunks[0][:-1])
-    assert list(builder.missing()) == [0, 1]
-    for number, chunk in enumerate(chunks):
-        builder.add_chunk(number, chunk)
-    assert builder.finish() == people.version
-    builder.discard()
-
-
-def packed(data: bytes, *, level: int = 3) -> bytes:
-    return zstandard.ZstdCompressor(level=level).compress(data)
-
-
-def wide_window(data: bytes) -> bytes:
-    parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=27)
-    compressor = zstandard.ZstdCompressor(compression_params=parameters)
-    stream = compressor.compressobj()  # Without the size in its header, so that the window stays.
-    return stream.compress(data) + stream.flush()
-
-
-ROWS = msgspec.msgpack.encode([Row(CARDHOLDER, b"p1", b"body")])
-BAD_CHUNKS = {
-    "empty": b"",
-    "no zstd": b"no zstd at all",
-    "a frame cut short": packed(ROWS * 100)[:-4],
-    "a bomb": packed(bytes(CHUNK_ROWS_BYTES_MAX + 1)),
-    "a bomb of rows": packed(b"\xdd\x7f\xff\xff\xff" + bytes(CHUNK_ROWS_BYTES_MAX)),
-    "a window too wide": wide_window(b"x" * 100),
-    "too large as packed": bytes(CHUNK_BYTES_MAX + 1),
-    "no rows": packed(b"\xc1"),
-    "not a list": packed(msgspec.msgpack.encode({"a": 1})),
-    "more behind the rows": packed(ROWS + b"\x00"),
-    "a row cut short": packed(ROWS[:-1]),
-    "a row of two": packed(msgspec.msgpack.encode([[1, b"p1"]])),
-    "text for bytes": packed(msgspec.msgpack.encode([[1, "p1", "body"]])),
-    "a kind of two bytes": packed(msgspec.msgpack.encode([[256, b"p1", b""]])),
-    "a kind below nought": packed(msgspec.msgpack.encode([[-1, b"p1", b""]])),
-    "a key beyond its length": packed(msgspec.msgpack.encode([[1, bytes(65_536), b""]])),
-    "lists in lists": packed(b"\x91" * 100_000),
-    "the same row twice": packed(msgspec.msgpack.encode([[1, b"p1", b"a"], [1, b"p1", b"b"]])),
-}
-
-
-@pytest.mark.parametrize("name", BAD_CHUNKS)
-def test_a_bad_chunk_is_refused_though_it_is_the_one_signed(
-    station: Station, people: Scope, name: str
-) -> None:
-    data = BAD_CHUNKS[name]
-    builder, _ = builder_of(station, people, chunk_hashes=(hashlib.sha256(data).digest(),))
-    with pytest.raises(CorruptData):
-        builder.add_chunk(0, data)
-    assert list(builder.missing()) == [0]
-    builder.discard()
-    assert not list(station.folder.glob(builder.path.name + "*"))
-
-
-def test_a_chunk_as_large_as_allowed_is_taken() -> None:
-    row = Row(CARDHOLDER, b"p1", bytes(CHUNK_ROWS_BYTES_MAX - 12))
-    data = msgspec.msgpack.encode([row])
-    assert len(data) == CHUNK_ROWS_BYTES_MAX
-    assert unpack_chunk(packed(data, level=19)) == [row]
-    many = [Row(CREDENTIAL, bytes([number % 256]) * 16, b"") for number in range(150_000)]
-    assert unpack_chunk(pack_chunk(many)) == many
-
-
-@pytest.mark.parametrize("fields", [{"rows": 4}, {"rows": 2}, {"set_digest": bytes(32)}])
-def test_a_snapshot_that_is_not_the_one_signed_leaves_nothing(
-    station: Station, people: Scope, fields: dict[str, object]
-) -> None:
-    builder, chunks = builder_of(station, people, **fields)
-    for index, chunk in enumerate(chunks):
-        builder.add_chunk(index, chunk)
-    with pytest.raises(CorruptData, match="not those signed"):
-        builder.finish()
-    builder.discard()  # As the caller does with whatever failed.
-    assert not list(station.folder.glob(builder.path.name + "*"))
-    assert seen(station.folder, PEOPLE) == (people.version, people.rows)
-
-
-def test_a_later_delta_that_does_not_fit_refuses_the_whole(station: Station, people: Scope) -> None:
-    builder, chunks = builder_of(station, people)
-    for index, chunk in enumerate(chunks):
-        builder.add_chunk(index, chunk)
-    wrong = changed(people.put(cardholder("p9")), set_digest=bytes(32))
-    with pytest.raises(CorruptData):
-        builder.finish((wrong,))
-    builder.discard()
-    assert not list(station.folder.glob(builder.path.name + "*"))
-
-
-def test_a_finished_generation_is_one_closed_file(station: Station, people: Scope) -> None:
-    builder, chunks = builder_of(station, people)
-    for index, chunk in enumerate(chunks):
-        builder.add_chunk(index, chunk)
-    builder.finish()
-    names = {path.name for path in station.folder.glob(builder.path.name + "*")}
-    assert names <= {builder.path.name, builder.path.name + ".lock"}
-    builder.discard()
-
-
 # ---------------------------------------------------------------------------- in force
 
 
@@ -378,7 +216,7 @@ def test_nothing_older_goes_in_force(station: Station, candidate: Candidate) -> 
         assert second > first
         assert seen(station.folder, MONEY) == (new.version, new.rows)
         return
-    builder, chunks = builder_of(station, new)
+    builder, chunks = station.builder(new)
     builder.add_chunk(0, chunks[0])
     builder.finish()
     with pytest.raises(CorruptData):
@@ -389,7 +227,7 @@ def test_nothing_older_goes_in_force(station: Station, candidate: Candidate) -> 
 
 
 def test_what_was_never_finished_does_not_go_in_force(station: Station, people: Scope) -> None:
-    builder, chunks = builder_of(station, people)
+    builder, chunks = station.builder(people)
     builder.add_chunk(0, chunks[0])
     builder._writer.close()
     with pytest.raises(CorruptData, match="without its record"):
@@ -403,7 +241,7 @@ def test_a_disk_that_refuses_the_pointer_leaves_the_old_one(
 ) -> None:
     before = seen(station.folder, PEOPLE)
     people.put(cardholder("p9"))
-    builder, chunks = builder_of(station, people)
+    builder, chunks = station.builder(people)
     for index, chunk in enumerate(chunks):
         builder.add_chunk(index, chunk)
     builder.finish()
@@ -463,11 +301,11 @@ def test_a_generation_number_is_never_used_twice(tmp_path: Path) -> None:
     for turn in range(8):
         people.put(cardholder(f"p{turn}"))
         if turn % 4 == 1:  # One that failed, and left nothing.
-            builder, _ = builder_of(station, people)
+            builder, _ = station.builder(people)
             used.append(builder.generation)
             builder.discard()
         elif turn % 4 == 2:  # A process killed while building.
-            builder, _ = builder_of(station, people)
+            builder, _ = station.builder(people)
             used.append(builder.generation)
             builder._writer.close()
             station.close()
@@ -517,9 +355,9 @@ def test_after_a_reboot_nobody_reads_a_retired_one(station: Station, people: Sco
 def test_what_was_half_built_is_swept_and_what_is_being_built_is_not(
     station: Station, people: Scope
 ) -> None:
-    dead, _ = builder_of(station, people)
+    dead, _ = station.builder(people)
     dead._writer.close()  # Its process was killed.
-    alive, chunks = builder_of(station, people)
+    alive, chunks = station.builder(people)
     assert station.pictures.sweep(at()) == [dead.path.name]
     assert names(station.folder) == {"picture-school-7-people-1.db", alive.path.name}
     for index, chunk in enumerate(chunks):

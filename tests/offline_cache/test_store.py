@@ -20,10 +20,17 @@ import pytest
 
 from edge.model import CorruptData, DeviceFault, SetupProblem
 from edge.offline_cache import store
-from edge.offline_cache.store import FileKind, Writer, open_reader, reading
+from edge.offline_cache.store import (
+    SCHEMA_VERSIONS,
+    FileKind,
+    Writer,
+    open_reader,
+    reading,
+)
 from tests.support.killing import child_doing, killed_at, steps_until_done
 
 KINDS = tuple(FileKind)
+NEWER = SCHEMA_VERSIONS[FileKind.JOURNAL] + 1
 NOBODY = 65_534
 
 
@@ -121,7 +128,7 @@ def test_closing_twice_closes_nobody_elses_file(path: Path) -> None:
 def test_a_writer_that_cannot_open_lets_go_of_all_it_took(path: Path, damage: str) -> None:
     if damage == "newer":
         db = sqlite3.connect(path)
-        db.execute("PRAGMA user_version = 2")
+        db.execute(f"PRAGMA user_version = {NEWER}")
         db.close()
     else:
         path.write_bytes(b"no database at all, but long enough to have a header" * 100)
@@ -231,12 +238,12 @@ def test_readers_accept_one_version_older_and_newer(
 
 def test_a_writer_refuses_a_newer_schema_and_leaves_it_alone(path: Path) -> None:
     db = sqlite3.connect(path)
-    db.execute("PRAGMA user_version = 2")
+    db.execute(f"PRAGMA user_version = {NEWER}")
     db.close()
     with pytest.raises(SetupProblem, match="newer than this software"):
         Writer(path, FileKind.JOURNAL)
     db = sqlite3.connect(path)
-    assert db.execute("PRAGMA user_version").fetchone()[0] == 2
+    assert db.execute("PRAGMA user_version").fetchone()[0] == NEWER
     db.close()
 
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -119,12 +120,13 @@ def mosquitto(
     key: Path | None = None,
     acl: str = "",
     settings: Sequence[str] = (),
+    port: int = 0,
 ) -> Iterator[Broker]:
     """Mosquitto without persistence. With the three files: mutual TLS, the common name as user.
 
     `settings` are further lines of its configuration; `acl` the text of an access list.
     """
-    port = free_port()
+    port = port or free_port()
     lines = [
         "persistence false",
         "set_tcp_nodelay true",
@@ -221,10 +223,11 @@ class ScriptedBroker:
     packets: list[Packet] = field(default_factory=list)
     connections: int = 0
     port: int = 0
+    tls: ssl.SSLContext | None = None
 
     @property
     def endpoint(self) -> Endpoint:
-        return Endpoint(host="127.0.0.1", port=self.port, tls=False)
+        return Endpoint(host="127.0.0.1", port=self.port, tls=self.tls is not None)
 
     def of_kind(self, kind: int) -> list[Packet]:
         return [packet for packet in list(self.packets) if packet.kind == kind]
@@ -243,6 +246,8 @@ class ScriptedBroker:
                     except OSError:
                         return
                     self.connections += 1
+                    if self.tls is not None:
+                        client = self.tls.wrap_socket(client, server_side=True)
                     clients.append(client)
                     thread = threading.Thread(target=self._serve, args=(client,), daemon=True)
                     threads.append(thread)

@@ -29,7 +29,11 @@ from tests.process.visitors import Door, Till
 
 T = TypeVar("T")
 Place = tuple[str, str]  # (stream, epoch)
-FILES = {Stream.MAIN: ("journal.db", FileKind.JOURNAL), Stream.AGENT: ("sync.db", FileKind.SYNC)}
+FILES = {
+    Stream.MAIN: ("journal.db", FileKind.JOURNAL),
+    Stream.AGENT: ("sync.db", FileKind.SYNC),
+    Stream.DIAG: ("sync.db", FileKind.SYNC),
+}
 
 
 def journal(station: Station) -> dict[Place, list[bytes]]:
@@ -99,7 +103,9 @@ def assert_every_light_is_a_fact(facts: list[AnyFact], doors: Iterable[Door], ti
                 continue
             granted = decisions[passage].outcome is Outcome.GRANT
             assert granted is (state in ("granted", "taken")), (passage, state)
-    sales = Counter((f.cardholder, f.total_minor) for f in of_kind(facts, SaleFact))
+    sales = Counter[tuple[str | None, int]](
+        (f.cardholder, f.total_minor) for f in of_kind(facts, SaleFact)
+    )
     assert not till.sold - sales, "a sale that was shown is not on record"
 
 

@@ -150,12 +150,15 @@ def forgeries(world: World, listener: Listener, *, old_head: bytes) -> dict[str,
         identifier_key_version=1,
         seal_key_version=1,
     )
+    older = structs.replace(manifest, version=VersionMark(1, 1))
     chunk = PushChunk(scope=people, snapshot_id="0" * 32, index=0, data=b"nothing")
     for device in (GATE, TILL):
         push = f"mk/v1/d/{device}/push"
         for key in (lists, fresh):
             signed = key.sign(SignedWhat.MANIFEST, encode_pack(manifest))
             listener.publish(push, encode_pack(PushManifest(signed=signed)))
+        signed = lists.sign(SignedWhat.MANIFEST, encode_pack(older))  # Nobody needs it: no word.
+        listener.publish(push, encode_pack(PushManifest(signed=signed)))
         listener.publish(push, encode_pack(chunk))
         for topic in ("ack", "welcome", "push", "order"):
             listener.publish(f"mk/v1/d/{device}/{topic}", b"\xff\x00 not of this world")

@@ -36,7 +36,7 @@ from hil.city.keys import CityKeys, certificate_pem, issue_device, open_keys, ut
 from hil.city.mosquitto import broker_files
 from hil.city.seed import seed_school
 from hil.city.store import Store
-from hil.devices.pcsc_stack import ROOT, PcscStack, pcsc_missing, rerun_inside
+from hil.devices.pcsc_stack import DIES_WITH_US, ROOT, PcscStack, pcsc_missing, rerun_inside
 from hil.devices.reader_serial import VirtualSerialReader
 from hil.devices.vpcd_card import VpcdSlot
 from hil.world.school import ALWAYS, ZONE, School, make_school
@@ -109,10 +109,13 @@ class Child:
     def start(self) -> None:
         """From the main thread only: the kernel ends the child with the thread that made it."""
         assert self._process is None
-        guard = ("setpriv", "--pdeathsig", "KILL", "--") if which("setpriv") else ()
         with self.log.open("ab") as log, self.log.with_suffix(".out").open("ab") as out:
             self._process = subprocess.Popen(
-                [*guard, *self._argv], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=log
+                [*DIES_WITH_US, *self._argv],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=log,
             )
 
     def runs(self) -> bool:
@@ -303,7 +306,7 @@ class World:
         keys = self._make_city()
         enter = self._stack.enter_context
         (self.folder / "pcscd").mkdir()
-        enter(PcscStack(self.folder / "pcscd"))
+        self.pcscd = enter(PcscStack(self.folder / "pcscd"))
         serial = {
             name: enter(VirtualSerialReader(self.folder / f"tty-{name}", frame=frame))
             for name, frame in (("in", "hex_line"), ("till", "id12"))

@@ -7,6 +7,7 @@ broker of 3.1.1 alone.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -33,6 +34,7 @@ from sync.bridge_events import (
     SubscriptionsReady,
 )
 from sync.pump import Pump
+from sync.session import USER_TIMEOUT_MS
 from tests.process.bridge_ends import CITY, QUICK, WILL, City, Ends, links_alive, until
 from tests.process.brokers import amqtt, mosquitto
 from tests.sync.pki import Authority
@@ -84,6 +86,17 @@ def test_what_is_published_arrives_once_and_the_broker_says_so(ends: Ends, tmp_p
         device.disconnect()
         assert ends.expect(device, Disconnected).loss is Loss.ASKED
         assert not device.alive()
+
+
+def test_small_packets_leave_at_once_and_a_dead_line_is_noticed(ends: Ends, tmp_path: Path) -> None:
+    with mosquitto(tmp_path) as broker:
+        link = ends.connected(broker.endpoint)._link
+        assert link is not None and link._client is not None
+        sock = link._client.socket()
+        assert isinstance(sock, socket.socket)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        timeout_ms = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        assert timeout_ms == USER_TIMEOUT_MS
 
 
 def test_the_broker_keeps_what_we_have_not_committed(ends: Ends, tmp_path: Path) -> None:
@@ -235,11 +248,11 @@ def test_a_broker_of_3_1_1_alone_is_reached_and_remembered(ends: Ends, tmp_path:
         assert time.monotonic() - started < QUICK.connack_ms_max / 1000
         device.disconnect()
         ends.expect(device, Disconnected)
-    with mosquitto(tmp_path) as other:
-        # What was learnt is forgotten where it leads nowhere, and version 5 is tried again.
+    # What was learnt is forgotten where it leads nowhere, and version 5 is tried again.
+    ends.connect(device, broker.endpoint)
+    assert ends.expect(device, Disconnected).loss is Loss.UNREACHABLE
+    with mosquitto(tmp_path, port=broker.port):
         ends.connect(device, broker.endpoint)
-        assert ends.expect(device, Disconnected).loss is Loss.UNREACHABLE
-        ends.connect(device, other.endpoint)
         assert ends.expect(device, Connected).protocol == "5"
 
 

@@ -9,6 +9,7 @@ that die.
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ from sync.bridge_events import (
     Published,
     SubscriptionsReady,
 )
-from sync.mqtt_link import IN_FLIGHT_MAX, Link
+from sync.mqtt_link import IN_FLIGHT_MAX, TURN_MS_MAX, Link
 from sync.session import Endpoint
 from tests.process.bridge_ends import PATIENCE_MS, QUICK, City, Ends, links_alive, until
 from tests.process.brokers import (
@@ -74,7 +75,9 @@ def test_every_way_to_not_know_version_5_leads_to_3_1_1(ends: Ends, answer: str)
         device = ends.bridge()
         ends.connect(device, broker.endpoint)
         assert ends.expect(device, Connected).protocol == "3.1.1"
-        assert [packet.connect_version for packet in broker.of_kind(CONNECT)] == [5, 4]
+        connects = broker.of_kind(CONNECT)
+        assert [packet.connect_version for packet in connects] == [5, 4]
+        assert all(packet.body[7] & 0x02 for packet in connects), "a clean session"
 
 
 @pytest.mark.parametrize(
@@ -207,6 +210,47 @@ def test_a_message_above_the_limit_is_thrown_away_and_a_monster_ends_the_link(en
         until(lambda: [p.mid for p in broker.of_kind(PUBACK)] == [7], "it is acknowledged")
         sends[0](bytes([PUBLISH << 4, 0xFF, 0xFF, 0xFF, 0x7F]) + bytes(1_000))  # 256 MB, it says.
         assert ends.expect(device, Disconnected).loss is Loss.OVERSIZE
+
+
+def test_messages_that_came_in_one_tls_record_do_not_wait_for_the_next(
+    ends: Ends, tmp_path: Path
+) -> None:
+    city = City(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(city.server.certificate, city.server.key)
+
+    def on_packet(packet: Packet, send: Callable[[bytes], None]) -> bool:
+        if packet.kind == CONNECT:
+            send(connack(version=5) + b"".join(publish("down", b"%d" % i) for i in range(50)))
+        return True
+
+    with ScriptedBroker(on_packet=on_packet, tls=context).running() as broker:
+        device = ends.bridge(city.session())
+        started = time.monotonic()
+        ends.connect(device, broker.endpoint)
+        assert len(ends.expect_many(device, Message, 50)) == 50
+        assert time.monotonic() - started < TURN_MS_MAX / 1000
+
+
+def test_a_message_of_an_earlier_connection_is_not_acknowledged_on_this_one(ends: Ends) -> None:
+    def on_packet(packet: Packet, send: Callable[[bytes], None]) -> bool:
+        if packet.kind == CONNECT:
+            send(connack(version=5))
+            if broker.connections == 1:
+                send(publish("down", b"", mid=9))
+        return packet.kind != PUBLISH or broker.connections > 1
+
+    with ScriptedBroker(on_packet=on_packet).running() as broker:
+        device = ends.connected(broker.endpoint)
+        message = ends.expect(device, Message)
+        device.publish("up", b"end it", qos=0)
+        ends.expect(device, Disconnected)
+        ends.connect(device, broker.endpoint)
+        ends.expect(device, Connected)
+        device.done(message.token)
+        device.publish("up", b"behind it", qos=0)
+        until(lambda: len(broker.of_kind(PUBLISH)) == 2, "what was published behind it")
+        assert broker.of_kind(PUBACK) == []
 
 
 def test_a_flood_that_nobody_fetches_waits_at_the_broker(ends: Ends) -> None:

@@ -64,7 +64,8 @@ def test_the_manual_shows_only_options_that_exist() -> None:
         assert section is not None
         command = cli.main.get_command(click.Context(cli.main), name)
         assert command is not None
-        known = {option for one in command.params for option in one.opts}
+        parts = [command, *getattr(command, "commands", {}).values()]
+        known = {option for part in parts for one in part.params for option in one.opts}
         assert set(re.findall(r"--[a-z][a-z-]+", section[1])) <= known, name
 
 

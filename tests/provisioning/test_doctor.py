@@ -38,7 +38,7 @@ from edge.offline_cache import apply
 from edge.offline_cache.apply import Pictures, picture_path
 from edge.offline_cache.marks import raise_floor, set_anchor
 from edge.offline_cache.record import open_journal
-from edge.offline_cache.store import FileKind, Writer
+from edge.offline_cache.store import SCHEMA_VERSIONS, FileKind, Writer
 from provisioning.checks.finding import Device, Finding, State
 from provisioning.cli import GOOD, OURS, YOURS
 from provisioning.doctor import PARTS, examine, exit_code
@@ -329,7 +329,8 @@ def test_sound_databases_are_read_and_not_written(stored: Path) -> None:
     findings = look(stored, "databases")
     assert {finding.state for finding in findings} == {State.OK}, findings
     text = " ".join(finding.found for finding in findings)
-    assert "1 facts wait" in text and "version 1.7" in text and "sound, schema 1" in text
+    version = SCHEMA_VERSIONS[FileKind.JOURNAL]
+    assert "1 facts wait" in text and "version 1.7" in text and f"sound, schema {version}" in text
     assert {path.name: path.read_bytes() for path in state.glob("*.db")} == before
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from edge.model import UidKind
 from edge.readers.frame import BYTE_GAP_MS_MAX, FrameRead
-from edge.readers.hex_line_frame import NEW_LINE_GAP_MS, HexLineFrame, encode
+from edge.readers.hex_line_frame import HexLineFrame, encode
+from edge.readers.line_frame import NEW_LINE_GAP_MS
 from edge.readers.reader import UID_SIZES
 
 UID = bytes.fromhex("04A1B2C3D4E580")

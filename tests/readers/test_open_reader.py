@@ -22,10 +22,10 @@ SERIAL = ReaderSettings(reader_id="till-1", driver="serial", port="/dev/ttyUSB0"
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        (replace(SERIAL, driver="usb"), 'driver is "usb"; it can be "serial" or "pcsc"'),
-        (replace(SERIAL, port=""), "port is empty"),
-        (replace(SERIAL, frame="rs232"), 'frame is "rs232"; it can be "id12" or "hex_line"'),
-        (replace(SERIAL, baud=1_200), "baud is 1200; it can be 9600, 19200"),
+        (replace(SERIAL, driver="usb"), "driver is 'usb'; one of serial, wedge, osdp"),
+        (replace(SERIAL, port=""), "port is ''; give the device's full path"),
+        (replace(SERIAL, frame="rs232"), "frame is 'rs232'; one of id12, em_desktop"),
+        (replace(SERIAL, baud=1_200), "baud is 1200; one of 9600, 19200"),
     ],
     ids=["driver", "port", "frame", "baud"],
 )
@@ -38,7 +38,8 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(settings: ReaderSettings,
 def test_no_driver_is_loaded_before_a_setting_asks_for_it() -> None:
     program = (
         "import sys, edge.readers.open_reader;"
-        "print([name for name in ('serial', 'smartcard', 'nfc') if name in sys.modules])"
+        "drivers = ('serial', 'smartcard', 'nfc', 'osdp_sys');"
+        "print([name for name in drivers if name in sys.modules])"
     )
     argv = [sys.executable, "-c", program]
     printed = subprocess.run(argv, capture_output=True, text=True, check=True).stdout

@@ -1,10 +1,9 @@
-"""Facts for tests: one of each kind, with every field set to something recognisable."""
+"""Facts for tests: of the kinds that change something beside themselves, and some that do not."""
 
 from __future__ import annotations
 
 from edge.messages import (
     AccessFact,
-    Fact,
     OrderAnswer,
     OrderOutcome,
     PassageFact,
@@ -172,8 +171,3 @@ MAKERS = (
     *(opened, access, passage, sale, refused_sale),
     *(order_answer, order_outcome, update_refused, unrecorded),
 )
-
-
-def one_of_each() -> list[Fact]:
-    """Every kind, each with the same header."""
-    return [make(stamp()) for make in MAKERS]

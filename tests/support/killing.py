@@ -1,7 +1,9 @@
 """A process that ends itself by SIGKILL at the k-th thing it does to its files.
 
 What counts: every SQL statement that begins, every file removed or renamed, every database
-opened. Nothing gets a chance to tidy up, and the lock files fall with the process.
+opened. Nothing gets a chance to tidy up, and the lock files fall with the process. With `within`,
+only what changes files of that folder counts, and only once the scenario has called `arm`: to die
+at a read is to die at the next write.
 """
 
 from __future__ import annotations
@@ -12,18 +14,28 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 DONE = 17  # The exit code of a scenario that came to its end.
 FILE_EVENTS = frozenset({"os.remove", "os.rename", "sqlite3.connect"})
 
 
-def killed_at(step: int, scenario: Callable[[], None]) -> bool:
+_armed = True
+
+
+def arm() -> None:
+    """From here on steps count."""
+    global _armed
+    _armed = True
+
+
+def killed_at(step: int, scenario: Callable[[], None], *, within: Path | None = None) -> bool:
     """Run the scenario in a child that dies at the `step`-th step; False when it had fewer."""
     child = os.fork()
     if child == 0:
         try:
-            _count_down(step)
+            _count_down(step, within)
             scenario()
             os._exit(DONE)
         except BaseException:  # Reported through the exit code; a child never returns to pytest.
@@ -69,21 +81,33 @@ def child_doing(work: Callable[[int], None]) -> Iterator[tuple[int, int]]:
         os.close(reading)
 
 
-def _count_down(step: int) -> None:
-    left = step
+def _count_down(step: int, within: Path | None) -> None:
+    global _armed
+    left, _armed = step, within is None
 
-    def one_more(*_: object) -> None:
+    def one_more(statement: str = "") -> None:
         nonlocal left
-        left -= 1
+        if within is not None and statement.startswith(("SELECT", "PRAGMA")):
+            return
+        left -= _armed
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
     connect = sqlite3.connect
 
+    def ours(path: object) -> bool:
+        return within is None or str(within) in str(path)
+
     def counting(*args: Any, **kwargs: Any) -> sqlite3.Connection:
         db: sqlite3.Connection = connect(*args, **kwargs)
-        db.set_trace_callback(one_more)
+        if ours(args[0]):
+            db.set_trace_callback(one_more)
         return db
 
     setattr(sqlite3, "connect", counting)  # noqa: B010  A child's own copy of the module.
-    sys.addaudithook(lambda event, _args: one_more() if event in FILE_EVENTS else None)
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        if event in FILE_EVENTS and ours(args[0]):
+            one_more()
+
+    sys.addaudithook(hook)

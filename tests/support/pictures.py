@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from edge.messages import Delta, Manifest, VersionMark
 from edge.model import Moment
 from edge.offline_cache.apply import (
@@ -55,6 +57,14 @@ class Station:
             at() if moment is None else moment,
         )
         return generation
+
+    def builder(self, scope: Scope, **fields: object) -> tuple[SnapshotBuilder, list[bytes]]:
+        """The next generation of a list begun, with these fields of its manifest changed, and
+        the chunks it waits for."""
+        manifest, chunks = scope.snapshot(rows_per_chunk=2)
+        manifest = msgspec.structs.replace(manifest, **fields)
+        generation = self.pictures.next_generation(scope.name)
+        return SnapshotBuilder(self.folder, manifest, generation), chunks
 
     def close(self) -> None:
         self.pictures.close()

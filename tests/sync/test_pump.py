@@ -55,6 +55,7 @@ ROUGH = Faults(
 # ---------------------------------------------------------------------------- worlds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [1, 2, 8])
 def test_every_fate_of_the_first_messages_ends_well(window: int) -> None:
     """Lost, in time, late, doubled: all 4**5 fates of the first five messages either way."""
@@ -69,6 +70,7 @@ def test_every_fate_of_the_first_messages_ends_well(window: int) -> None:
         world.check_kept()
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(seed=st.integers(0, 2**32), window=st.sampled_from([1, 2, 8, 20]))
 def test_after_any_faults_everything_is_with_the_city_once(seed: int, window: int) -> None:
@@ -222,25 +224,67 @@ def test_a_gap_with_nothing_behind_it_is_a_batch_without_rows() -> None:
     assert pump.depth == 0 and pump.step(now_ms=2) == []
 
 
-def test_a_restored_image_is_noticed_and_its_facts_are_all_shown_to_the_city() -> None:
+def test_an_old_copy_is_noticed_and_nothing_of_it_leaves_or_is_believed() -> None:
     pump, events = connected_pump(250, acknowledged=40, high_water=400)
     assert events == [Ahead(epoch="e1", high_water=400, head=250)]
-    # One at a time, and an answer moves no further than what was shown.
-    assert send_all(pump, 250, 0) == [(41, 140)]
-    assert pump.acknowledged(ack(400), now_ms=1) == [Acknowledged(epoch="e1", up_to=140)]
-    assert send_all(pump, 250, 1) == [(141, 240)]
-    pump.acknowledged(ack(400), now_ms=2)
-    assert send_all(pump, 250, 2) == [(241, 250)]
-    pump.acknowledged(ack(400), now_ms=3)
-    assert pump.depth == 0
+    assert send_all(pump, 250, 0) == []
+    assert pump.wake_ms() is None
+    assert pump.acknowledged(ack(400), now_ms=1) == []
+    assert pump.depth == 210  # They wait for their epoch to be closed.
+    pump.committed(epoch="e1", head=260, has_money=True, now_ms=2)  # edge has not looked yet.
+    assert send_all(pump, 260, 2) == []
 
 
-def test_a_restored_image_believes_nothing_sent_before_it_was_noticed() -> None:
+def test_what_was_on_the_wire_when_an_old_copy_was_noticed_counts_for_nothing() -> None:
     pump, _ = connected_pump(250)
     send_all(pump, 250, 0)
-    pump.connected({"e1": 400}, now_ms=10)
-    assert send_all(pump, 250, 10) == [(1, 100)]
-    assert pump.acknowledged(ack(400), now_ms=11) == [Acknowledged(epoch="e1", up_to=100)]
+    pump.halt(epoch="e1")
+    assert pump.in_flight == 0
+    assert pump.acknowledged(ack(250), now_ms=1) == []
+    assert pump.step(now_ms=10 * ACK_PATIENCE_MS) == []
+
+
+def test_behind_an_old_copy_a_new_epoch_leaves_at_once() -> None:
+    pump, _ = connected_pump(250, acknowledged=40, high_water=400)
+    pump.committed(epoch="e2", head=3, has_money=True, now_ms=1)
+    send = send_of(pump.step(now_ms=1))
+    assert send is not None and (send.epoch, send.first) == ("e2", 1)
+
+
+def test_a_closed_epoch_ends_where_the_histories_part() -> None:
+    pump, _ = connected_pump(250, acknowledged=40, high_water=400)
+    pump.closed(epoch="e1", up_to=40)
+    assert pump.depth == 0
+    assert send_all(pump, 250, 0) == []
+    # Whatever the city has above it is another history and no news.
+    assert pump.connected({"e1": 500}, now_ms=1) == []
+    assert pump.depth == 0 and send_all(pump, 250, 1) == []
+    # A city that lost what it had acknowledged gets that again, and no more.
+    assert pump.connected({"e1": 10}, now_ms=2) == [
+        Behind(epoch="e1", high_water=10, acknowledged=40)
+    ]
+    send = send_of(pump.step(now_ms=2))
+    assert send is not None and send.first == 11
+    pump.sent(epoch="e1", first=11, last=40, now_ms=2)
+    assert pump.acknowledged(ack(90), now_ms=3) == [Acknowledged(epoch="e1", up_to=40)]
+    assert send_all(pump, 250, 4) == []
+
+
+def test_a_closed_epoch_may_have_dropped_what_was_restated() -> None:
+    pump, _ = connected_pump(250, acknowledged=40)
+    pump.closed(epoch="e1", up_to=40)
+    pump.dropped(epoch="e1", held_from=200)
+    assert pump.depth == 0 and send_all(pump, 250, 0) == []
+
+
+@pytest.mark.parametrize("problem", ["fork", "corrupt"])
+def test_an_answer_with_a_problem_moves_no_mark(problem: str) -> None:
+    pump, _ = connected_pump(100)
+    send_all(pump, 100, 0)
+    assert pump.acknowledged(ack(60, problem=problem), now_ms=1) == [
+        Problem(epoch="e1", text=problem)
+    ]
+    assert pump.depth == 100
 
 
 @pytest.mark.parametrize(

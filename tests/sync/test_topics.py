@@ -46,6 +46,8 @@ def every_topic(device: str, site: str) -> list[Topic]:
     for kind in TopicKind:
         if kind in (TopicKind.HEAD, TopicKind.DELTA):
             topics += [Topic(kind=kind, scope=f"{site}/{part}") for part in ScopeKind]
+        elif kind is TopicKind.ROOT:
+            topics.append(Topic(kind=kind))
         elif kind is not TopicKind.UP:
             topics.append(Topic(kind=kind, device=device))
     return topics
@@ -65,6 +67,7 @@ def test_the_names_are_those_of_the_wire() -> None:
     assert up("till-7", Stream.MAIN) == "mk/v1/d/till-7/up/main"
     assert own("till-7", TopicKind.WELCOME) == "mk/v1/d/till-7/welcome"
     assert of_scope("school-5/people", TopicKind.HEAD) == "mk/v1/s/school-5/people/head"
+    assert Topic(kind=TopicKind.ROOT).name() == "mk/v1/c/root"
     status, health = (parse(own("a", kind)) for kind in (TopicKind.STATUS, TopicKind.HEALTH))
     assert status is not None and status.retained and status.qos == 1
     assert health is not None and not health.retained and health.qos == 0
@@ -75,7 +78,23 @@ def test_the_names_are_those_of_the_wire() -> None:
         st.text(max_size=60),
         st.lists(
             st.sampled_from(
-                ["mk", "v1", "d", "s", "up", "main", "people", "head", "ack", "a", "", "+", "A"]
+                [
+                    "mk",
+                    "v1",
+                    "d",
+                    "s",
+                    "c",
+                    "root",
+                    "up",
+                    "main",
+                    "people",
+                    "head",
+                    "ack",
+                    "a",
+                    "",
+                    "+",
+                    "A",
+                ]
             ),
             max_size=8,
         ).map("/".join),
@@ -103,6 +122,10 @@ def test_whatever_is_parsed_is_built_back_the_same(name: str) -> None:
         "mk/v1/s/site/pupils/head",
         "mk/v1/s/site/museum/head",
         "mk/v1/d/" + "a" * (ID_CHARS_MAX + 1) + "/ack",
+        "mk/v1/c/head",
+        "mk/v1/c/root/x",
+        "mk/v1/d/a/root",
+        "mk/v1/s/site/people/root",
         "mk/v1/d/а/ack",  # Cyrillic.
     ],
 )
@@ -127,18 +150,20 @@ def test_a_device_may_publish_and_read_its_own_and_nothing_else() -> None:
             mine = topic.device == "lane-1"
             assert device_may_publish("lane-1", topic) is (from_device and mine)
             listed = topic.scope in ("site-a/people", "site-a/settings")
-            readable = not from_device and (mine or listed)
+            everybodys = topic.kind is TopicKind.ROOT
+            readable = not from_device and (mine or listed or everybodys)
             assert device_may_read("lane-1", scopes, topic) is readable
             assert (topic.name() in subscriptions("lane-1", scopes)) is readable
 
 
 def test_the_broker_is_given_the_same_rules() -> None:
     assert set(device_write_patterns("%u")) == {
-        f"mk/v1/d/%u/{kind}" for kind in ("status", "hello", "up/+", "pull", "health")
+        f"mk/v1/d/%u/{kind}" for kind in ("status", "hello", "up/+", "pull", "health", "renew")
     }
     assert set(device_read_patterns("%u")) == {
-        f"mk/v1/d/%u/{kind}" for kind in ("welcome", "ack", "push", "order")
-    }
+        f"mk/v1/d/%u/{kind}" for kind in ("welcome", "ack", "push", "order", "renewed")
+    } | {"mk/v1/c/root"}
+    assert subscriptions("lane-1", ())[0] == "mk/v1/c/root", "its keys check all the others"
 
 
 def test_each_station_holds_the_lists_it_needs_and_people_come_first() -> None:

@@ -90,6 +90,16 @@ class AesSession(Ev2Session):
     def mac(self, message: bytes) -> bytes:
         return mac_over(self._mac, message)
 
+    def clear(self, sealed: bytes) -> bytes | None:
+        """What stood enciphered in the command that was heard last; None if it is no padding."""
+        before = self.counter - 1
+        counter = bytes([before & 0xFF, before >> 8])
+        if not sealed or len(sealed) % 16:
+            return None
+        iv = self._enc.encrypt(b"\xa5\x5a" + self.ti + counter + bytes(8))
+        body = self._enc.cbc_decrypt(sealed, iv).rstrip(b"\x00")
+        return body[:-1] if body.endswith(b"\x80") else None
+
     def encrypt(self, clear: bytes) -> bytes:
         counter = bytes([self.counter & 0xFF, self.counter >> 8])
         iv = self._enc.encrypt(b"\x5a\xa5" + self.ti + counter + bytes(8))

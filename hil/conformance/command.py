@@ -1,0 +1,195 @@
+"""`moskvenok city check`: plays devices against any city and says which rules it keeps.
+
+Exit code 0 when every rule that could be tried is kept, else 1. The facts that are played stay in
+the city's books (refused cards, and one sale to nobody that belongs into suspense), so use it on a
+city for tests.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge.model import SetupProblem, Station
+from hil.conformance.http_city import HttpCity, read_identity
+from hil.conformance.link import MqttLink
+from hil.conformance.player import PATIENCE_S, SILENCE_S, Identity, Player
+from hil.conformance.rules import WORDS, Finding, Report, Verdict
+from hil.conformance.run import Cast, play
+from sync.session import Endpoint, parse_endpoint, tls_context
+
+COLOURS = {
+    Verdict.KEPT: "green",
+    Verdict.BROKEN: "red",
+    Verdict.NOT_TRIED: "yellow",
+    Verdict.LEFT_OUT: "bright_black",
+}
+RESTART_S_MAX = 120  # Our choice: a command that kills a city and starts it again.
+
+
+@click.group()
+def city() -> None:
+    """The city's side of the wire: check one, list the faults of the reference city."""
+
+
+@city.command()
+def faults() -> None:
+    """List the faults that the reference city can be told to have."""
+    from hil.city.faults import listing
+
+    click.echo(listing())
+
+
+@city.command()
+@click.option("--broker", required=True, help="mqtts://HOST[:PORT], or mqtt:// on this machine.")
+@click.option("--http", "http_url", help="The city's HTTP: enrolment, and a closer look.")
+@click.option("--claim", "claims", multiple=True, help="A claim code for --http; repeatable.")
+@click.option(
+    "--identity",
+    "folders",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="An enrolled device's folder, in place of --http; a second one plays an entrance.",
+)
+@click.option("--site", default="s0001", show_default=True)
+@click.option(
+    "--station",
+    type=click.Choice([station.value for station in Station]),
+    default=Station.TILL.value,
+    show_default=True,
+    help="What the first --identity is.",
+)
+@click.option("--restart", help="A command that kills the city and starts it again.")
+@click.option("--patience", default=PATIENCE_S, show_default=True, help="Seconds for an answer.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def check(
+    broker: str,
+    http_url: str | None,
+    claims: tuple[str, ...],
+    folders: tuple[Path, ...],
+    site: str,
+    station: str,
+    restart: str | None,
+    patience: float,
+    as_json: bool,
+) -> int:
+    """Play devices against a city and report which rules of the wire it keeps.
+
+    The facts that are played stay in its books: use it on a city for tests. With --http it enrols
+    devices of its own and looks closer; with --identity it plays one that is enrolled already.
+    """
+    endpoint, report = parse_endpoint(broker), Report()
+    inspector = HttpCity(http_url, claims) if http_url else None
+    with tempfile.TemporaryDirectory(prefix="mk-check-") as scratch:
+        identities = _identities(inspector, folders, site, Station(station), Path(scratch))
+        players: list[Player] = []
+        try:
+            for identity in identities:
+                players.append(_player(identity, endpoint, report, patience))
+            main, entrance, revoked = (*players, None, None)[:3]
+            assert main is not None
+            cast = Cast(
+                main=main,
+                entrance=entrance,
+                revoked=revoked,
+                inspector=inspector,
+                restart=(lambda: _restart(restart)) if restart else None,
+            )
+            play(cast, report, lambda step: click.echo(f"… {step}", err=True))
+        finally:
+            for player in players:
+                player.link.close()
+    findings = report.findings()
+    if as_json:
+        click.echo(json.dumps(_as_json(broker, report.good(), findings), ensure_ascii=False))
+    else:
+        _show(findings)
+    return 0 if report.good() else 1
+
+
+def _identities(
+    inspector: HttpCity | None,
+    folders: tuple[Path, ...],
+    site: str,
+    station: Station,
+    scratch: Path,
+) -> list[Identity]:
+    """The first plays most; the second is an entrance, the third is going to be revoked."""
+    if folders:
+        stations = (station, Station.ENTRANCE)
+        pairs = zip(folders[:2], stations, strict=False)
+        return [read_identity(folder, site, each) for folder, each in pairs]
+    if inspector is None:
+        raise SetupProblem("who is to be played? give --http with --claim, or --identity")
+    found = []
+    for name, each in (
+        ("check-till", Station.TILL),
+        ("check-gate", Station.ENTRANCE),
+        ("check-stolen", Station.TILL),
+    ):
+        identity = inspector.enrol(name, site, each, scratch / name)
+        if identity is not None:
+            found.append(identity)
+    if not found:
+        raise SetupProblem("the city gives out no claims by itself; give --claim, once or thrice")
+    return found
+
+
+def _player(identity: Identity, endpoint: Endpoint, report: Report, patience: float) -> Player:
+    tls = None
+    if endpoint.tls:
+        tls = tls_context(
+            ca_file=identity.authority_path,
+            certificate_file=identity.certificate_path,
+            key_file=identity.key_path,
+        )
+    link = MqttLink(
+        endpoint.host,
+        endpoint.port,
+        client_id=identity.device,
+        topics=identity.subscriptions,
+        tls=tls,
+        clock_ms=lambda: time.time_ns() // 1_000_000,
+    )
+    return Player(
+        identity, link, report, patience_s=patience, silence_s=min(SILENCE_S, patience / 8)
+    )
+
+
+def _restart(command: str) -> None:
+    done = subprocess.run(command, shell=True, timeout=RESTART_S_MAX, check=False)
+    if done.returncode != 0:
+        raise SetupProblem(f"--restart ended with {done.returncode}: {command}")
+
+
+def _show(findings: tuple[Finding, ...]) -> None:
+    for finding in findings:
+        verdict = click.style(f"{finding.verdict:10}", fg=COLOURS[finding.verdict])
+        click.echo(f"{verdict} {finding.rule:24} {WORDS[finding.rule]}")
+        if finding.detail and finding.verdict is not Verdict.NOT_TRIED:
+            click.echo(f"{'':36}{finding.detail}")
+    counts = {v: sum(f.verdict is v for f in findings) for v in Verdict}
+    click.echo(", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count))
+
+
+def _as_json(broker: str, good: bool, findings: tuple[Finding, ...]) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "ok": good,
+        "broker": broker,
+        "rules": [
+            {
+                "rule": finding.rule.value,
+                "verdict": finding.verdict.value,
+                "words": WORDS[finding.rule],
+                "detail": finding.detail,
+            }
+            for finding in findings
+        ],
+    }

@@ -1,0 +1,140 @@
+"""The whole run: who plays what, in which order. No rule of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edge.model import DeviceFault
+from hil.conformance import facts_checks
+from hil.conformance.city_checks import (
+    Inspector,
+    check_bytes,
+    check_late_will,
+    check_orders,
+    check_renewal,
+    check_revoked,
+)
+from hil.conformance.keys_checks import check_foreign, check_keys
+from hil.conformance.lists_checks import ListChecks
+from hil.conformance.player import Player
+from hil.conformance.rules import Report, Rule
+
+RESTART_S = 60.0  # Our choice: a city that is not back within a minute is not back.
+NEXT_KEY = "next.key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cast:
+    """Who plays. `entrance` asks for lists that are not its own; `revoked` is to be revoked."""
+
+    main: Player
+    entrance: Player | None = None
+    revoked: Player | None = None
+    inspector: Inspector | None = None
+    restart: Callable[[], None] | None = None  # Kills the city and starts it again.
+
+
+def play(cast: Cast, report: Report, say: Callable[[str], None] = lambda _text: None) -> Report:
+    """All checks. A link that breaks inside one ends that check alone."""
+    main, inspector = cast.main, cast.inspector
+    lists = ListChecks(main)
+
+    def step(name: str, *works: Callable[[], None]) -> None:
+        say(name)
+        for work in works:
+            try:
+                work()
+            except DeviceFault as fault:
+                say(f"{name}: {fault}")
+                _mend(main)
+
+    step("welcome", lambda: facts_checks.check_welcome(main))
+    step(
+        "facts",
+        lambda: facts_checks.check_order(main),
+        lambda: facts_checks.check_fork(main),
+        lambda: facts_checks.check_restored(main),
+        lambda: facts_checks.check_streams(main),
+        lambda: facts_checks.check_aside(main),
+        lambda: facts_checks.check_declared_gap(main),
+    )
+    people = f"{main.identity.site}/people"
+    step("lists", lists.heads, lists.snapshots, lists.resume, lists.changes)
+    step("keys", lambda: check_keys(main, lists.pictures.get(people)))
+    if inspector is not None:
+        configure = inspector.configure
+        step("rows", lambda: lists.changed_rows(lambda: configure(main.device)))
+    step("scopes", lambda: _foreign(cast))
+    other = cast.entrance or main
+    step("renewal", lambda: check_renewal(other, other.identity.folder / NEXT_KEY))
+    _city(cast, step)
+    step(
+        "rubbish",
+        lambda: facts_checks.check_rubbish(main),
+        lambda: facts_checks.check_oversize(main),
+    )
+    step("durable", lambda: facts_checks.check_durable(main, "at the next hello"))
+    if cast.restart is not None:
+        step("restart", lambda: _restart(cast))
+    if inspector is not None:
+        step("bytes", lambda: check_bytes(main, inspector))
+    _leave_out(cast, report)
+    return report
+
+
+def _city(cast: Cast, step: Callable[..., None]) -> None:
+    inspector, revoked = cast.inspector, cast.revoked
+    if inspector is None:
+        return
+    step("orders", lambda: check_orders(cast.entrance or cast.main, inspector))
+    step("presence", lambda: check_late_will(cast.entrance or cast.main, inspector))
+    if revoked is not None:
+        step("revoked", lambda: check_revoked(revoked, inspector))
+
+
+def _foreign(cast: Cast) -> None:
+    """Another site's lists, and for an entrance the lists of tills."""
+    site = cast.main.identity.site
+    check_foreign(cast.main, (f"{site}-other/people", f"{site}-other/settings"))
+    if cast.entrance is not None:
+        check_foreign(cast.entrance, (f"{site}/money", f"{site}/menu"))
+
+
+def _restart(cast: Cast) -> None:
+    """A batch is acknowledged, the city is killed at once, and everything is still there."""
+    assert cast.restart is not None
+    main = cast.main
+    facts_checks.begin(main, 3)
+    cast.restart()
+    waited_s = 0.0
+    while main.hello() is None:
+        waited_s += main.patience_s
+        if waited_s > RESTART_S:
+            main.report.check(Rule.ACK_DURABLE, False, "the city did not come back")
+            return
+    facts_checks.check_durable(main, "after a restart")
+
+
+def _mend(player: Player) -> None:
+    try:
+        player.link.reopen()
+    except DeviceFault:
+        pass  # The next check says so too, and its rules stay untried.
+
+
+def _leave_out(cast: Cast, report: Report) -> None:
+    if cast.inspector is None:
+        for rule in (
+            *(Rule.BYTES_KEPT, Rule.ORDER_SIGNED, Rule.ORDER_COUNTER, Rule.ORDER_PASSING),
+            *(Rule.LATE_WILL, Rule.REVOKED),
+        ):
+            report.leave_out(rule, "needs --http")
+    elif cast.revoked is None:
+        report.leave_out(Rule.REVOKED, "needs one more --claim")
+    if f"{cast.main.identity.site}/money" not in cast.main.identity.scopes:
+        for rule in (
+            *(Rule.HEAD_MOVES, Rule.DELTA, Rule.DELTA_PULL),
+            *(Rule.SNAPSHOT_EQUALS, Rule.VECTOR),
+        ):
+            report.leave_out(rule, "needs a till to play")

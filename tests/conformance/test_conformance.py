@@ -1,0 +1,207 @@
+"""Goal: the conformance run finds the reference city good, and finds in a careless one exactly what
+is careless about it.
+
+Method: the whole run over a city in memory in virtual time, once for each fault the city can have;
+the table says which rules each breaks, and every rule is broken by some fault. What devices have to
+put up with (late, repeated or overtaken acknowledgements, lost deltas) breaks none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edge.model import SetupProblem
+from hil.city.faults import ABOUT, Fault, Faults, listing
+from hil.city.keys import CityKeys
+from hil.conformance.rules import WORDS, Report, Rule, Verdict
+from hil.conformance.run import play
+from tests.city.sham import city_keys
+from tests.conformance.world import World
+
+STARTS = frozenset({Rule.ACK, Rule.STREAMS})  # Nothing of facts can be tried then.
+BREAKS: dict[Fault, frozenset[Rule]] = {
+    Fault.ACK_LATE: frozenset(),
+    Fault.ACK_NEVER: STARTS,
+    Fault.ACK_FUTURE: STARTS | {Rule.ACK_SENT},
+    Fault.ACK_EPOCH: STARTS | {Rule.ACK_SENT},
+    Fault.ACK_TWICE: frozenset(),
+    Fault.ACK_REORDERED: frozenset(),
+    Fault.ACK_PAST_GAP: frozenset({Rule.GAP}),
+    Fault.FORGET: frozenset(
+        {
+            *(Rule.ACK_DURABLE, Rule.GAP, Rule.CHAIN, Rule.FORK, Rule.RESTORED, Rule.EPOCHS),
+            *(Rule.STREAMS, Rule.POISON, Rule.UNKNOWN_KIND, Rule.DECLARED_GAP, Rule.RUBBISH),
+            *(Rule.OVERSIZE, Rule.BYTES_KEPT, Rule.HEAD_MOVES),
+        }
+    ),
+    Fault.SLOW: frozenset(),
+    Fault.REPLAY_REFUSED: frozenset({Rule.REPLAY}),
+    # Batches out of order overlap when they are sent again.
+    Fault.OVERLAP_REFUSED: frozenset({Rule.OVERLAP, Rule.REORDERED}),
+    Fault.FORK_UNSEEN: frozenset({Rule.FORK, Rule.CHAIN, Rule.ACK_DURABLE}),
+    Fault.POISON_BLOCKS: frozenset({Rule.POISON}),
+    Fault.KIND_BLOCKS: frozenset({Rule.UNKNOWN_KIND}),
+    Fault.GAP_IGNORED: frozenset({Rule.DECLARED_GAP}),
+    # It never hears the device again.
+    Fault.RUBBISH_STOPS: frozenset({Rule.RUBBISH, Rule.ACK}),
+    # What it acknowledged of the too long batch it does not have.
+    Fault.OVERSIZE_TAKEN: frozenset({Rule.OVERSIZE, Rule.ACK_DURABLE, Rule.BYTES_KEPT}),
+    Fault.BYTES_CHANGED: frozenset({Rule.BYTES_KEPT}),
+    Fault.STREAM_DEAF: frozenset({Rule.STREAMS}),
+    Fault.WELCOME_NONCE: frozenset({Rule.WELCOME_NONCE}),
+    Fault.WELCOME_TIME: frozenset({Rule.WELCOME_TIME}),
+    Fault.WELCOME_MARKS: frozenset({Rule.WELCOME_MARKS, Rule.RESTORED, Rule.EPOCHS, Rule.STREAMS}),
+    Fault.LATE_WILL: frozenset({Rule.LATE_WILL}),
+    Fault.REVOKED_SERVED: frozenset({Rule.REVOKED}),
+    Fault.RENEWAL_DEAF: frozenset({Rule.RENEWAL}),
+    Fault.SIGNATURE: frozenset({Rule.WELCOME_SIGNED, Rule.HEAD_SIGNED, Rule.MANIFEST}),
+    Fault.FREEZE: frozenset({Rule.HEAD_WANTED, Rule.HEAD_MOVES}),
+    Fault.ROLLBACK: frozenset({Rule.HEAD_WANTED, Rule.HEAD_MOVES}),
+    Fault.MIX: frozenset({Rule.MANIFEST}),
+    Fault.SCOPE: frozenset({Rule.MANIFEST}),
+    Fault.SCOPE_OPEN: frozenset({Rule.SCOPES_APART}),
+    Fault.HEAD_PASSING: frozenset({Rule.HEAD_RETAINED}),
+    Fault.HEAD_STALE: frozenset({Rule.HEAD_FRESH}),
+    Fault.HEAD_REPLAY: frozenset({Rule.HEAD_FORWARD}),
+    # Its own pulls know nothing of that epoch.
+    Fault.EPOCH_UNROOTED: frozenset({Rule.LIST_EPOCH, Rule.HEAD_WANTED, Rule.DELTA_PULL}),
+    Fault.PULL_DEAF: frozenset({Rule.DELTA_PULL}),
+    Fault.CHUNK_TRUNCATED: frozenset({Rule.CHUNKS}),
+    Fault.CHUNK_BIG: frozenset({Rule.CHUNKS}),
+    Fault.CHUNK_OTHER: frozenset({Rule.CHUNK_RESUME}),
+    Fault.DELTA_GAP: frozenset(),
+    Fault.DELTA_REPLAY: frozenset(),
+    Fault.DELTA_BASE: frozenset({Rule.DELTA}),
+    Fault.DELTA_LOSSY: frozenset({Rule.SET_DIGEST, Rule.SNAPSHOT_EQUALS}),
+    Fault.SET_DIGEST: frozenset({Rule.SET_DIGEST}),
+    Fault.VECTOR_MISSING: frozenset({Rule.VECTOR}),
+    Fault.KEYS_OTHER: frozenset({Rule.KEYS_SEALED, Rule.RENEWAL}),
+    Fault.SEAL_OTHER: frozenset({Rule.COLUMNS_SEALED}),
+    Fault.ORDER_RETAINED: frozenset({Rule.ORDER_PASSING}),
+    Fault.ORDER_SIGNATURE: frozenset({Rule.ORDER_SIGNED}),
+    Fault.ORDER_COUNTER: frozenset({Rule.ORDER_COUNTER}),
+}
+# Which of a run's acknowledgements are lost is drawn; a process that ends ends the run in memory.
+DRAWN = {Fault.ACK_LOST, Fault.CRASH_BEFORE_COMMIT, Fault.CRASH_AFTER_COMMIT}
+LONG_CHUNK_BYTES = 70_000
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> CityKeys:
+    return city_keys(tmp_path_factory.mktemp("keys"))
+
+
+def run(folder: Path, keys: CityKeys, **faults: int) -> Report:
+    """The whole run against a city with these faults."""
+    switched, report = Faults(), Report()
+    for name, value in faults.items():
+        switched.switch(name, value)
+    world = World(folder, keys, switched)
+    try:
+        return play(world.cast(report), report)
+    finally:
+        world.core.store.close()
+
+
+def verdicts(report: Report, verdict: Verdict) -> set[Rule]:
+    return {finding.rule for finding in report.findings() if finding.verdict is verdict}
+
+
+def test_the_reference_city_keeps_every_rule(tmp_path: Path, keys: CityKeys) -> None:
+    report = run(tmp_path, keys)
+    assert verdicts(report, Verdict.KEPT) == set(Rule) and report.good()
+
+
+@pytest.mark.parametrize("fault", [f for f in Fault if f not in DRAWN])
+def test_a_careless_city_fails_on_exactly_what_it_breaks(
+    tmp_path: Path, keys: CityKeys, fault: Fault
+) -> None:
+    report = run(tmp_path, keys, **{fault.value: ABOUT[fault].usual})
+    assert verdicts(report, Verdict.BROKEN) == BREAKS[fault]
+    assert report.good() is not bool(BREAKS[fault])
+    if not BREAKS[fault]:
+        assert verdicts(report, Verdict.KEPT) == set(Rule)
+
+
+def test_a_lost_acknowledgement_is_seen(tmp_path: Path, keys: CityKeys) -> None:
+    report = run(tmp_path, keys, **{Fault.ACK_LOST.value: 100})
+    assert verdicts(report, Verdict.BROKEN) == STARTS
+
+
+def test_a_message_too_long_for_any_device_is_seen(tmp_path: Path, keys: CityKeys) -> None:
+    report = run(tmp_path, keys, **{Fault.CHUNK_BIG.value: LONG_CHUNK_BYTES})
+    assert verdicts(report, Verdict.BROKEN) == {Rule.CHUNKS, Rule.SIZES}
+
+
+def test_every_rule_is_broken_by_some_fault() -> None:
+    assert set(BREAKS) == set(Fault) - DRAWN
+    assert set().union(*BREAKS.values()) == set(Rule) - {Rule.SIZES}  # The test above has that.
+
+
+def test_what_a_rule_stands_on_is_said(tmp_path: Path, keys: CityKeys) -> None:
+    """A rule that could not be tried is not called kept, and not called broken either."""
+    report = run(tmp_path, keys, **{Fault.CHUNK_TRUNCATED.value: 1})
+    assert {Rule.SET_DIGEST, Rule.DELTA, Rule.VECTOR} <= verdicts(report, Verdict.NOT_TRIED)
+    assert Rule.FORK in verdicts(report, Verdict.KEPT)
+
+
+def test_what_the_run_was_not_given_is_left_out_and_does_not_count(
+    tmp_path: Path, keys: CityKeys
+) -> None:
+    report = Report()
+    world = World(tmp_path, keys, Faults())
+    cast = replace(world.cast(report), inspector=None, revoked=None, entrance=None)
+    play(cast, report)
+    left_out = {
+        *(Rule.BYTES_KEPT, Rule.ORDER_SIGNED, Rule.ORDER_COUNTER, Rule.ORDER_PASSING),
+        *(Rule.LATE_WILL, Rule.REVOKED),
+    }
+    assert verdicts(report, Verdict.LEFT_OUT) == left_out and report.good()
+    world.core.store.close()
+
+
+def test_a_restart_that_forgets_is_seen(tmp_path: Path, keys: CityKeys) -> None:
+    """The command of `--restart` puts an old copy of the books back."""
+    report = Report()
+    world = World(tmp_path, keys, Faults())
+    world.key_desk.back_up({}, world.now_ms)
+    cast = replace(
+        world.cast(report),
+        restart=lambda: world.deliver(
+            list(world.key_desk.restore({}, world.now_ms).outs)  # Devices enrolled since are gone.
+        ),
+    )
+    play(cast, report)
+    assert Rule.ACK_DURABLE in verdicts(report, Verdict.BROKEN)
+    world.core.store.close()
+
+
+# ----------------------------------------------------------------------------------- switches
+
+
+def test_every_fault_has_its_line_of_help() -> None:
+    lines = listing().splitlines()
+    assert len(lines) == len(Fault)
+    for fault, line in zip(Fault, lines, strict=True):
+        assert line.startswith(fault.value) and line.endswith(ABOUT[fault].help)
+    assert all((words and words[0].islower()) or words[0] == "`" for words in WORDS.values())
+
+
+def test_faults_are_switched_by_name_with_a_value_and_off_again() -> None:
+    faults = Faults()
+    faults.switch_text("ack-late=500")
+    faults.switch_text("freeze")
+    assert faults[Fault.ACK_LATE] == 500 and faults[Fault.FREEZE] == 1 and faults.any()
+    assert faults.listed()["ack-late"]["value"] == 500
+    faults.switch("ack-late", False)
+    faults.switch("freeze", 0)
+    assert not faults.any()
+    for name, value in (("ack-sometimes", 1), ("slow", -1), ("slow", "x"), ("slow", 10**9)):
+        with pytest.raises(SetupProblem):
+            faults.switch(name, value)
+    for text in ("slow=", "slow=x", "slow=1e3", "=1"):
+        with pytest.raises(SetupProblem):
+            faults.switch_text(text)

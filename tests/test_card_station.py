@@ -1,0 +1,433 @@
+"""Goal: a card that proves something is let in and sold to as what it proved, and a copy is not.
+
+Method: city, device and cards check one another: lists with sealed keys from the reference city's
+own books, the real agent on real files, model chips with cryptography of their own. First each kind
+of card at a gate and a till, with a restart between; then 500 taps through the real PC/SC loop over
+a service in memory that is restarted, and whose reader is unplugged, in the middle.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from edge.clock import Anchor, Clock
+from edge.keyring import Keyring
+from edge.messages import AccessFact, SaleFact, SaleRefused
+from edge.model import AccessReason, DeviceFault, Outcome, PurchaseReason, UidKind
+from edge.offline_cache.card_counters import CardCounters
+from edge.readers.dialogue import Evidence, Failure, Tier, run
+from edge.readers.pcsc import PcscSession
+from edge.readers.proving import Prover
+from edge.readers.reader import CardRead, ReadFailed
+from edge.readers.worker import ReaderWorker, monotonic_ms
+from edge.settings import DeviceSettings, ReaderSettings
+from hil.bench.card_station import (
+    NOON_MS,
+    CardSchool,
+    Station,
+    build_station,
+    card_school,
+    running,
+)
+from hil.devices.cards.bench import lay
+from hil.devices.cards.chip import Chip
+from hil.devices.reader_scard import VirtualScard
+
+READER = "Lane 00 00"
+TAPS = 500
+RECOVERY_MS_MAX = 2_000  # From the moment the service or the reader is back.
+BREAKFAST_MINOR = 10_000  # pos/decision.py: what a message alone may buy.
+
+
+@pytest.fixture
+def city(tmp_path: Path) -> Iterator[CardSchool]:
+    with card_school(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def gate(tmp_path: Path, city: CardSchool) -> DeviceSettings:
+    return build_station(tmp_path / "gate", city)
+
+
+def prove(station: Station, card: Chip) -> Evidence | Failure:
+    """What a reader's thread does."""
+    shown = lay(card)
+    native = shown[:1] == b"\x04" and type(card).__name__.startswith("Ultralight")
+    prover = Prover(station.keyring, random_bytes=secrets.token_bytes)
+    dialogue = prover.dialogue(now_ms=0, shown=shown if native else None, native=native)
+    return run(dialogue, transmit=card.apdu, now_ms=lambda: 0)
+
+
+def tap(station: Station, outcome: Evidence | Failure) -> None:
+    """And what it then reports. Somebody else has walked since the last tap."""
+    station.time[0] += 10_000
+    if isinstance(outcome, Failure):
+        station.hand.waiting.append(
+            ReadFailed(at_ms=station.time[0], failure=outcome, reader_id="r1")
+        )
+    else:
+        station.hand.waiting.append(
+            CardRead(
+                uid=outcome.uid,
+                at_ms=station.time[0],
+                kind=outcome.uid_kind,
+                tier=outcome.tier,
+                reader_id="r1",
+                evidence=outcome,
+            )
+        )
+    station.step()
+
+
+def last_access(station: Station) -> AccessFact:
+    found = [fact for fact in station.facts() if isinstance(fact, AccessFact)]
+    return found[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "tier"), [("pupil-ev2", 6), ("staff-424", 6), ("guest-sun", 4), ("band-aes", 3)]
+)
+def test_a_genuine_card_is_let_in_with_what_it_proved(
+    city: CardSchool, gate: DeviceSettings, name: str, tier: int
+) -> None:
+    with running(gate) as station:
+        tap(station, prove(station, city.cards.make(name)))
+        fact = last_access(station)
+        assert (fact.outcome, fact.reason) == (Outcome.GRANT, AccessReason.AUTHORIZED)
+        assert fact.tier == tier
+        assert station.agent.gates["north-in"].relay_active
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "tier", "failure"),
+    [
+        ("clone", AccessReason.TIER_BELOW_ENROLLED, 0, Failure.WRONG_KEY),
+        ("factory", AccessReason.TIER_BELOW_ENROLLED, 0, Failure.WRONG_KEY),
+        ("copy", AccessReason.TIER_BELOW_ENROLLED, 1, Failure.UNKNOWN_FAMILY),
+        ("bank", AccessReason.UNKNOWN_CREDENTIAL, 1, None),
+    ],
+)
+def test_a_copy_is_refused_and_the_record_says_whose_it_is(
+    city: CardSchool,
+    gate: DeviceSettings,
+    name: str,
+    reason: AccessReason,
+    tier: int,
+    failure: Failure | None,
+) -> None:
+    with running(gate) as station:
+        tap(station, prove(station, city.cards.make("staff-424")))
+        genuine = last_access(station)
+        station.agent.gates["north-in"]._last = None
+        tap(station, prove(station, city.cards.make(name)))
+        fact = last_access(station)
+        assert (fact.outcome, fact.reason, fact.tier) == (Outcome.DENY, reason, tier)
+        if name != "bank":
+            assert (fact.credential, fact.cardholder) == (genuine.credential, genuine.cardholder)
+        counted = {n for n in station.agent.counters if n.startswith("not_proven_")}
+        assert counted == ({f"not_proven_{failure}"} if failure else set())
+
+
+def test_a_phone_is_told_what_to_show_instead(city: CardSchool, gate: DeviceSettings) -> None:
+    with running(gate) as station:
+        outcome = prove(station, city.cards.make("phone"))
+        assert outcome is Failure.RANDOM_UID
+        tap(station, outcome)
+        screen = station.agent.gates["north-in"].screen(station.clock.moment())
+        assert (screen.state, screen.reason) == ("ask", "random_uid") and "школьную" in screen.text
+
+
+def test_a_card_whose_key_was_lost_goes_to_a_person(city: CardSchool, gate: DeviceSettings) -> None:
+    """Sealed keys that do not open: the card is a number, and the enrolled tier refuses it."""
+    with running(gate) as station:
+        keys = station.agent.keys_of("s0001/people")
+        assert keys is not None
+        broken = type(keys)(keys.scope, keys.identifier, {1: bytes(32)})
+        problems = station.keyring.renew(station.agent.parts.cache.small.profiles, broken)
+        assert [p.split(":")[0] for p in problems] == [
+            "card profile 'guest-sun'",
+            "card profile 'pupil-ev2'",
+        ]
+        tap(station, prove(station, city.cards.make("staff-424")))
+        assert last_access(station).reason is AccessReason.TIER_BELOW_ENROLLED
+        assert station.keyring.counts()["card_key_unusable"] == 1
+
+
+# --- Messages that are good once -------------------------------------------------------------
+
+
+def test_a_message_is_good_once_also_after_a_restart(
+    city: CardSchool, gate: DeviceSettings
+) -> None:
+    card = city.cards.make("guest-sun")
+    with running(gate) as station:
+        first = prove(station, card)
+        assert isinstance(first, Evidence) and first.counter == 1
+        seen = []
+        drive = station.agent.gates["north-in"]._lines.activate
+
+        def activate(line_id: str, *, ms: int | None) -> None:
+            reader = station.agent.parts.journal.writer.db
+            assert not reader.in_transaction
+            seen.append(reader.execute("SELECT counter FROM card_counters").fetchall())
+            drive(line_id, ms=ms)
+
+        station.agent.gates["north-in"]._lines.activate = activate  # type: ignore[method-assign]
+        tap(station, first)
+        assert seen == [[(1,)]], "on disk before the relay moves"
+        tap(station, first)
+        assert last_access(station).reason is AccessReason.REPLAYED
+    with running(gate) as station:
+        tap(station, first)
+        fact = last_access(station)
+        assert (fact.outcome, fact.reason) == (Outcome.DENY, AccessReason.REPLAYED)
+        for _ in range(5):  # Phones read it too; the next message is still a newer one.
+            prove(station, card)
+        tap(station, prove(station, card))
+        assert last_access(station).outcome is Outcome.GRANT
+
+
+def test_a_message_seen_while_the_disk_refused_is_an_old_one_too(
+    city: CardSchool, gate: DeviceSettings
+) -> None:
+    with running(gate) as station:
+        message = prove(station, city.cards.make("guest-sun"))
+        record = station.agent.parts.journal.record
+
+        def refuse(*_: object, **__: object) -> None:
+            raise DeviceFault("journal.db: disk full")
+
+        station.agent.parts.journal.record = refuse  # type: ignore[assignment,method-assign]
+        tap(station, message)
+        assert station.agent.gates["north-in"].unrecorded == {"access": 1}
+        station.agent.parts.journal.record = record  # type: ignore[method-assign]
+        tap(station, message)
+        assert last_access(station).reason is AccessReason.REPLAYED
+        counters = CardCounters(station.agent.parts.journal.writer.db)
+        assert counters.last_seen(last_access(station).credential) == 1, "written with the next"
+
+
+def test_a_message_buys_a_breakfast_and_no_more_and_only_once(
+    tmp_path: Path, city: CardSchool
+) -> None:
+    settings = build_station(tmp_path / "till", city, station="till")
+    product = max(
+        (p for p in city.school.products if p.price_minor < BREAKFAST_MINOR),
+        key=lambda p: p.price_minor,
+    )
+    with running(settings) as station:
+        till = station.agent.till
+        assert till is not None
+        card, staff = city.cards.make("guest-sun"), city.cards.make("staff-424")
+
+        def buy(quantity: int, outcome: Evidence | Failure) -> SaleFact | SaleRefused:
+            assert till.set_basket([(product.product_id, quantity)], station.clock.moment()) == ""
+            tap(station, outcome)
+            facts = [f for f in station.facts() if isinstance(f, SaleFact | SaleRefused)]
+            return facts[-1]
+
+        over = BREAKFAST_MINOR // product.price_minor + 1
+        refused = buy(over, prove(station, card))
+        assert isinstance(refused, SaleRefused)
+        assert refused.reason is PurchaseReason.TIER_LIMIT
+        message = prove(station, card)
+        first = buy(1, message)
+        assert isinstance(first, SaleRefused) and first.reason is PurchaseReason.FUNDS  # "poor"
+        again = buy(1, message)
+        assert isinstance(again, SaleRefused) and again.reason is PurchaseReason.REPLAYED
+        sold = buy(over, prove(station, staff))
+        assert isinstance(sold, SaleFact) and sold.tier == 6
+
+
+def test_a_number_that_two_may_share_buys_nothing(tmp_path: Path, city: CardSchool) -> None:
+    settings = build_station(tmp_path / "till", city, station="till")
+    with running(settings) as station:
+        till = station.agent.till
+        assert till is not None
+        card = next(c for c in city.school.cards if c.label == "staff")
+        product = city.school.products[0]
+        for uid in (card.uid[:3], card.uid):
+            assert till.set_basket([(product.product_id, 1)], station.clock.moment()) == ""
+            read = CardRead(
+                uid=card.uid, at_ms=station.time[0], kind=UidKind.ISO14443, tier=1, reader_id="r1"
+            )
+            if len(uid) == 3:  # As a Wiegand 26 reader says it, on a list that was made so.
+                read = Ambiguous(
+                    uid=card.uid, at_ms=station.time[0], kind=UidKind.ISO14443, tier=1,
+                    reader_id="r1",
+                )  # fmt: skip
+            station.hand.waiting.append(read)
+            station.step()
+            facts = [f for f in station.facts() if isinstance(f, SaleFact | SaleRefused)]
+            if len(uid) == 3:
+                assert isinstance(facts[-1], SaleRefused)
+                assert facts[-1].reason is PurchaseReason.TIER_LIMIT
+            else:
+                assert isinstance(facts[-1], SaleFact)
+            station.time[0] += 10_000
+
+
+class Ambiguous(CardRead):
+    @property
+    def is_ambiguous(self) -> bool:
+        return True
+
+
+def test_the_cashier_is_told_of_a_card_that_named_nobody(tmp_path: Path, city: CardSchool) -> None:
+    settings = build_station(tmp_path / "till", city, station="till")
+    with running(settings) as station:
+        till = station.agent.till
+        assert till is not None
+        tap(station, Failure.LEFT_FIELD)
+        assert till.view().reason is not None and "not read" in till.view().reason.en  # type: ignore[union-attr]
+        tap(station, Failure.WRONG_KEY)
+        assert till.view().reason is not None and "genuine" in till.view().reason.en  # type: ignore[union-attr]
+
+
+# --- 500 taps --------------------------------------------------------------------------------
+
+
+class Lane:
+    """The real PC/SC loop and the real agent, and a clock that can be moved on."""
+
+    def __init__(self, settings: DeviceSettings) -> None:
+        self.ahead_ms = 0
+        self.service = VirtualScard(READER)
+        self.clock = Clock(ZoneInfo("Europe/Moscow"), boot="b00t", mono_ms=self.now_ms)
+        self.clock.anchor = Anchor(boot="b00t", mono_ms=self.now_ms(), utc_ms=NOON_MS)
+        self.keyring = Keyring(settings.folders.state, site="s0001")
+        self.reader = ReaderWorker(
+            reader_id="r1",
+            session=PcscSession(
+                ReaderSettings(reader_id="r1", driver="pcsc", name="Lane"),
+                scard=self.service,
+                cards=self.keyring,
+            ),
+            wake=lambda: None,
+            now_ms=self.now_ms,
+        )
+
+    def now_ms(self) -> int:
+        return monotonic_ms() + self.ahead_ms
+
+    def wait(self, station: Station, is_so: Callable[[], bool], limit_s: float = 10.0) -> int:
+        """Step until it is so; how many milliseconds it took."""
+        began_s = time.monotonic()
+        while not is_so():
+            assert time.monotonic() - began_s < limit_s, station.agent.readers["r1"].reason
+            station.agent.step(self.clock.moment())
+            time.sleep(0.001)
+        return round(1_000 * (time.monotonic() - began_s))
+
+
+@contextmanager
+def lane(settings: DeviceSettings) -> Iterator[tuple[Lane, Station]]:
+    made = Lane(settings)
+    with running(settings, clock=made.clock, reader=made.reader, keyring=made.keyring) as station:
+        made.wait(station, lambda: station.agent.readers["r1"].up)
+        yield made, station
+
+
+EXPECTED = {  # In this order: no card has the number of the one before, or it would be a repeat.
+    "pupil-ev2": (Outcome.GRANT, AccessReason.AUTHORIZED),
+    "staff-424": (Outcome.GRANT, AccessReason.AUTHORIZED),
+    "bank": (Outcome.DENY, AccessReason.UNKNOWN_CREDENTIAL),
+    "clone": (Outcome.DENY, AccessReason.TIER_BELOW_ENROLLED),
+    "guest-sun": (Outcome.GRANT, AccessReason.AUTHORIZED),
+    "copy": (Outcome.DENY, AccessReason.TIER_BELOW_ENROLLED),
+}
+
+
+class TornAway(Chip):
+    """Leaves the field after so many answers."""
+
+    def __init__(self, card: Chip, answers: int) -> None:
+        self._card, self._left = card, answers
+        super().__init__(card.real_uid, keys={})
+
+    def apdu(self, command: bytes) -> bytes:
+        self._left -= 1
+        return self._card.apdu(command) if self._left >= 0 else b""
+
+
+@pytest.mark.slow
+def test_500_taps_through_a_restart_and_an_unplugged_reader(
+    city: CardSchool, gate: DeviceSettings
+) -> None:
+    cards = {name: city.cards.make(name) for name in EXPECTED}
+    names, told = list(EXPECTED), []
+    with lane(gate) as (made, station):
+        gate_state, agent = station.agent.gates["north-in"], station.agent
+
+        def show(name: str, card: Chip) -> None:
+            reads = agent.counters.get("reads", 0)
+            made.service.insert(READER, card)
+            made.wait(station, lambda: agent.counters.get("reads", 0) > reads)
+            told.append(name)
+            made.service.remove(READER)
+            made.ahead_ms += 4_000  # The next person; the same card again is no repeat.
+            gate_state._last = None
+
+        for number in range(TAPS):
+            name = names[number % len(names)]
+            if number == TAPS // 3:
+                made.service.stop_service()
+                made.wait(station, lambda: not agent.readers["r1"].up)
+                made.service.insert(READER, cards["staff-424"])  # Shown to nobody.
+                made.service.start_service()
+                assert made.wait(station, lambda: agent.readers["r1"].up) < RECOVERY_MS_MAX
+                made.service.remove(READER)
+            if number == 2 * TAPS // 3:
+                made.service.unplug(READER)
+                made.wait(station, lambda: not agent.readers["r1"].up)
+                made.service.replug(READER)
+                assert made.wait(station, lambda: agent.readers["r1"].up) < RECOVERY_MS_MAX
+            if number % 50 == 49:  # Somebody's hand is too quick; then it is held still.
+                failed = agent.counters.get("read_failed_left_field", 0)
+                made.service.insert(
+                    READER, TornAway(city.cards.make("staff-424"), number // 50 % 4 + 1)
+                )
+                made.wait(
+                    station,
+                    lambda: agent.counters.get("read_failed_left_field", 0) > failed,  # noqa: B023
+                )
+                made.service.remove(READER)
+                made.ahead_ms += 4_000
+            show(name, cards[name])
+        facts = [fact for fact in station.facts() if isinstance(fact, AccessFact)]
+    assert len(facts) == len(told) == TAPS, "none is lost, and none came by itself"
+    for fact, name in zip(facts, told, strict=True):
+        assert (fact.outcome, fact.reason) == EXPECTED[name], name
+        assert fact.read_age_ms < 2_000
+    assert {fact.tier for fact in facts if fact.outcome is Outcome.GRANT} == {
+        Tier.SUN,
+        Tier.SESSION,
+    }
+
+
+def test_an_old_read_of_a_genuine_card_opens_nothing(
+    city: CardSchool, gate: DeviceSettings
+) -> None:
+    with running(gate) as station:
+        outcome = prove(station, city.cards.make("pupil-ev2"))
+        assert isinstance(outcome, Evidence)
+        station.hand.waiting.append(
+            CardRead(
+                uid=outcome.uid,
+                at_ms=station.time[0] - 2_001,
+                kind=outcome.uid_kind,
+                tier=outcome.tier,
+                reader_id="r1",
+                evidence=outcome,
+            )
+        )
+        station.step()
+        assert last_access(station).reason is AccessReason.STALE_READ
