@@ -47,6 +47,7 @@ screenshot: $(VENV)/.test-ready ## Make the README's pictures from a running min
 
 schemas: $(VENV)/.test-ready ## Write the JSON Schemas of the wire from the code
 	@$(BIN)/python -m hil.schemas
+	@$(BIN)/python -m hil.vectors
 
 lock: ## Make the lock files anew (needs the uv tool: python3 -m pip install uv)
 	@for set in run test pi; do uv pip compile --quiet --universal --python-version 3.11 \

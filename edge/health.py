@@ -107,6 +107,8 @@ def screens(agent: Agent, moment: Moment) -> dict[str, Any]:
         )
     if agent.till is not None:
         shown.append(_till_screen(agent))
+    for screen in shown:
+        screen["disk"] = agent.keeper.trouble
     return {"ok": True, "screens": shown}
 
 

@@ -34,6 +34,7 @@ HOURLY_MS: Final = 60 * 60_000  # Our choice: what ages by days is looked at by 
 NOTHING_MS: Final = 10 * 60_000  # Our choice: no room to be made now; looking costs a whole read.
 PARTS_MS: Final = 5_000  # Our choice: a part that comes and goes is written so often at most.
 WHY_CHARS_MAX: Final = 80
+ALARM_S: Final = 7 * 24 * 60 * 60  # Our choice: a week of a technician's rounds.
 # Epochs that were not opened because a device is new: somebody should know.
 ALARMING: Final = ("restored_image", "damaged", "city_ahead", "lost_tail", "lost_sync")
 
@@ -83,6 +84,8 @@ class Keeper:
             self._look_for_damage(view)
             if view is not None:
                 self._seen = view.seen
+                if self._station is Station.TILL:
+                    self._salvage_all(moment)
                 self._look_at_epochs(view, moment)
                 self._look_at_store(view, moment)
             if parts is not None:
@@ -124,7 +127,16 @@ class Keeper:
             "alarms": self.alarms(moment),
         }
 
-    def alarms(self, _moment: Moment) -> list[str]:
+    @property
+    def trouble(self) -> str:
+        """For the screens: damaged, refused, full, or ""."""
+        if self._journal.damaged:
+            return "damaged"
+        if self._journal.refused:
+            return "refused"
+        return Level.FULL.value if self.level is Level.FULL else ""
+
+    def alarms(self, moment: Moment) -> list[str]:
         """One line each, with what to do."""
         found = []
         aside = self._note("damaged")
@@ -134,7 +146,7 @@ class Keeper:
                 " then remove it"
             )
         why = self._opened_by_us or self._note("why")
-        if why in ALARMING and why != "damaged":
+        if why in ALARMING and why != "damaged" and not self._is_old_news(moment):
             found.append(f"the journal began a new epoch ({why}); tell the city which card this is")
         if self._journal.refused:
             found.append(f"{self._journal.refused}; nothing is sold, passages are counted")
@@ -142,6 +154,11 @@ class Keeper:
             assert self.use is not None
             found.append(f"the disk is {self.use.percent} % full; connect to the city, or free it")
         return found
+
+    def _is_old_news(self, moment: Moment) -> bool:
+        """Whether this epoch has gone on for so long that whoever had to know does."""
+        since_s = retention.first_milestone_utc_s(self._journal)
+        return since_s is not None and moment.wall_ms // 1000 - since_s > ALARM_S
 
     # ----------------------------------------------------------------------- epochs
 
@@ -208,12 +225,18 @@ class Keeper:
             self._log.warning("disk", level=use.level.value, percent=use.percent)
             self._nothing_until_ms = 0
         self.level = use.level
-        self._journal.full = (
-            f"{self._folder}: {use.percent} % of what may be used is full; nothing is sold until"
-            " facts have left: connect to the city, or free the disk"
-            if use.level is Level.FULL
-            else ""
-        )
+        if use.level is Level.FULL:
+            self._journal.full = (
+                f"{self._folder}: {use.percent} % of what may be used is full; nothing is sold"
+                " until facts have left: connect to the city, or free the disk"
+            )
+        elif self._note("salvage"):
+            self._journal.full = (
+                f"{self._journal.writer.path}: what was sold before the damage is not all read"
+                " yet; nothing is sold until it is"
+            )
+        else:
+            self._journal.full = ""
         if self.level is Level.FULL or self._journal.refused:
             if self._room.let_reserve_go():
                 self._log.warning("the disk's reserve is given up")
@@ -260,13 +283,26 @@ class Keeper:
             return False
         if self._salvage is None:
             path: Path = self._folder / name
-            self._salvage = Salvage(
-                self._journal, path, lambda epoch: self._seen.get(epoch, Seen()).acknowledged
-            )
+            self._salvage = Salvage(self._journal, path, self._city_has)
         if not self._salvage.step():
             self._salvage = None
             self._log.info("what could be read of the damaged journal is kept", file=name)
         return True
+
+    def _salvage_all(self, moment: Moment) -> None:
+        """A till waits for it: what it has sold lowers what it may sell."""
+        if self._note("salvage"):
+            while self._salvage_some():
+                pass
+            self._look_at_disk(moment)
+
+    def _city_has(self, epoch: str) -> int:
+        """Up to which fact an epoch is of no more use here: a till's tail goes on until the money
+        picture includes it."""
+        acknowledged = self._seen.get(epoch, Seen()).acknowledged
+        if self._station is not Station.TILL:
+            return acknowledged
+        return min(acknowledged, self._cache.included().get(epoch, 0))
 
     def _work_that_waits(self, moment: Moment) -> None:
         """Age. The oldest facts first, and by the hour what stands beside them."""

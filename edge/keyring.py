@@ -3,7 +3,8 @@
 The agent tells the keyring, in its own thread, which scope keys are open and what the settings say
 (`renew`); that becomes one immutable value. A reader's thread asks `candidates` and `key_of` while
 a card lies in its field: the card's row is read on a connection that is the keyring's alone, its
-key is opened for this one conversation, and nothing of it is kept. Nothing here raises into a reader:
+key is opened for this one conversation, and nothing of it is kept. Nothing here raises into a
+reader:
 what goes wrong counts, and the card is one for which no key is held.
 """
 

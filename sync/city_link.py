@@ -72,6 +72,9 @@ class CityLink:
         if self._hello_ms is not None and now_ms - self._hello_ms >= HELLO_MS:
             self._teller.count("hello_unanswered")
             self.say_hello()
+        only_for_time = self.contact is Contact.TIME and self.connected is not None
+        if only_for_time and moment.clock_trusted and not self._at_once:
+            self.end("the time is known by another way", at_once=True)
 
     def take_connected(self, event: Connected) -> None:
         self.connected = event

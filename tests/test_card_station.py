@@ -24,8 +24,9 @@ from edge.model import AccessReason, DeviceFault, Outcome, PurchaseReason, UidKi
 from edge.offline_cache.card_counters import CardCounters
 from edge.readers.dialogue import Evidence, Failure, Tier, run
 from edge.readers.pcsc import PcscSession
-from edge.readers.proving import Prover
+from edge.readers.proving import AWAY_MS_MIN, HOLD_MS, Prover
 from edge.readers.reader import CardRead, ReadFailed
+from edge.readers.watch import REPEAT_MS_MAX
 from edge.readers.worker import ReaderWorker, monotonic_ms
 from edge.settings import DeviceSettings, ReaderSettings
 from hil.bench.card_station import (
@@ -42,6 +43,7 @@ from hil.devices.reader_scard import VirtualScard
 
 READER = "Lane 00 00"
 TAPS = 500
+assert AWAY_MS_MIN + REPEAT_MS_MAX < HOLD_MS  # So time alone does not let a card be asked again.
 RECOVERY_MS_MAX = 2_000  # From the moment the service or the reader is back.
 BREAKFAST_MINOR = 10_000  # pos/decision.py: what a message alone may buy.
 
@@ -304,13 +306,14 @@ class Lane:
         self.clock = Clock(ZoneInfo("Europe/Moscow"), boot="b00t", mono_ms=self.now_ms)
         self.clock.anchor = Anchor(boot="b00t", mono_ms=self.now_ms(), utc_ms=NOON_MS)
         self.keyring = Keyring(settings.folders.state, site="s0001")
+        self.session = PcscSession(
+            ReaderSettings(reader_id="r1", driver="pcsc", name="Lane"),
+            scard=self.service,
+            cards=self.keyring,
+        )
         self.reader = ReaderWorker(
             reader_id="r1",
-            session=PcscSession(
-                ReaderSettings(reader_id="r1", driver="pcsc", name="Lane"),
-                scard=self.service,
-                cards=self.keyring,
-            ),
+            session=self.session,
             wake=lambda: None,
             now_ms=self.now_ms,
         )
@@ -411,6 +414,33 @@ def test_500_taps_through_a_restart_and_an_unplugged_reader(
         Tier.SUN,
         Tier.SESSION,
     }
+
+
+def test_a_copy_that_flutters_is_asked_once_and_again_when_it_was_taken_away(
+    city: CardSchool, gate: DeviceSettings
+) -> None:
+    clone = city.cards.make("clone")
+    with lane(gate) as (made, station):
+        repeats = station.agent.readers["r1"].reader.counters
+
+        def lay_down(is_so: Callable[[], bool]) -> None:
+            made.service.insert(READER, clone)
+            made.wait(station, is_so)
+            made.service.remove(READER)
+
+        def not_proven() -> int:
+            return station.agent.counters.get("not_proven_wrong_key", 0)
+
+        lay_down(lambda: not_proven() == 1)
+        for number in (1, 2, 3):
+            lay_down(lambda number=number: repeats().repeats == number)  # type: ignore[misc]
+        assert clone.wrong_keys == 1
+        # The worker saw an empty field; half a second later it may be asked again.
+        attempts = made.session._prover._attempts
+        made.wait(station, lambda: (attempts._gone_ms or 0) > attempts._failed_ms[clone.uid])
+        made.ahead_ms += AWAY_MS_MIN + REPEAT_MS_MAX
+        lay_down(lambda: not_proven() == 2)
+        assert clone.wrong_keys == 2
 
 
 def test_an_old_read_of_a_genuine_card_opens_nothing(

@@ -71,6 +71,10 @@ def test_an_alarm_says_why_and_what_to_do(till: Device) -> None:
     assert "city_ahead" in alarm and ";" in alarm
     status = till.keeper.status(till.moment())
     assert status["alarms"] == [alarm] and status["sells"]
+    for _ in range(9):
+        till.now_ms += 86_400_000
+        till.live(3)
+    assert till.keeper.alarms(till.moment()) == [], "old news after a week"
 
 
 def test_an_old_copy_is_closed_once(till: Device) -> None:

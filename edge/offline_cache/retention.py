@@ -139,6 +139,14 @@ def set_milestone(stream: StreamWriter, moment: Moment) -> None:
         db.execute("INSERT INTO milestones VALUES (?, ?, ?)", (stream.life, stream.head, now_s))
 
 
+def first_milestone_utc_s(stream: StreamWriter) -> int | None:
+    """When the current life was young; None while no time of the city's has been written down."""
+    row = stream.writer.db.execute(
+        "SELECT min(utc_s) FROM milestones WHERE life = ?", (stream.life,)
+    ).fetchone()
+    return None if row[0] is None else int(row[0])
+
+
 def aged_up_to(db: sqlite3.Connection, life: Life, moment: Moment) -> int:
     """The facts up to here are older than `KEPT_DAYS`; 0 while the time is not the city's."""
     if moment.quality is not ClockQuality.CITY:

@@ -59,9 +59,9 @@ def _keep_standing(source: sqlite3.Connection, target: sqlite3.Connection) -> No
 class Salvage:
     """One damaged file. `step` until it says False; begun anew, it goes on where it was."""
 
-    def __init__(self, journal: Journal, path: Path, acknowledged: Callable[[str], int]) -> None:
+    def __init__(self, journal: Journal, path: Path, city_has: Callable[[str], int]) -> None:
         self._journal = journal
-        self._acknowledged = acknowledged
+        self._city_has = city_has
         self._db: sqlite3.Connection | None = None
         self._lives: list[Life] = []
         self._tried = 0  # Of the life at hand: up to here it was read, or could not be.
@@ -120,9 +120,9 @@ class Salvage:
             self._tried = 0
 
     def _begin(self, db: sqlite3.Connection, old: Life, target: int) -> tuple[int, str]:
-        """The life's row: it holds what the city has not acknowledged, and no more."""
+        """The life's row: it holds what somebody may still need of it, and no more."""
         assert self._db is not None
-        known = self._acknowledged(old.epoch) if old.closed_at is None else old.restated_to
+        known = self._city_has(old.epoch) if old.closed_at is None else old.restated_to
         before = min(old.head, max(known, old.held_from - 1))
         digest: str | None = None
         with suppress(sqlite3.DatabaseError, CorruptData):

@@ -191,8 +191,9 @@ class Batches:
             return None
         counts = json.dumps(header.gap.counts)[:GAP_COUNTS_BYTES_MAX]
         self._store.add_gap(key, header.gap, source=source, counts=counts, now_ms=now_ms)
-        text = f"{key.stream} of epoch {key.epoch}: {source} to {header.gap.target} are lost"
-        self._store.alarm(key.device, "gap", text, now_ms)
+        if key.stream is not Stream.DIAG:  # That one is a ring: its oldest go without harm.
+            text = f"{key.stream} of epoch {key.epoch}: {source} to {header.gap.target} are lost"
+            self._store.alarm(key.device, "gap", text, now_ms)
         return Cursor(up_to=header.gap.target, digest=header.gap.digest)
 
     def _enter(

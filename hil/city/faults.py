@@ -45,6 +45,7 @@ class Fault(StrEnum):
     WELCOME_NONCE = "welcome-nonce"
     WELCOME_TIME = "welcome-time"
     WELCOME_MARKS = "welcome-marks"
+    WELCOME_DIGESTS = "welcome-digests"
     LATE_WILL = "late-will"
     REVOKED_SERVED = "revoked-served"
     RENEWAL_DEAF = "renewal-deaf"
@@ -117,6 +118,7 @@ ABOUT: Final[dict[Fault, About]] = {
     Fault.WELCOME_NONCE: About(help="the welcome answers another nonce"),
     Fault.WELCOME_TIME: About(help="the welcome's time stands still in 2020"),
     Fault.WELCOME_MARKS: About(help="the welcome names no high water"),
+    Fault.WELCOME_DIGESTS: About(help="the welcome's high waters have no digests"),
     Fault.LATE_WILL: About(help="a will of an earlier connection puts a device offline"),
     Fault.REVOKED_SERVED: About(help="a revoked device is served as before"),
     Fault.RENEWAL_DEAF: About(help="requests for a next certificate are not answered"),

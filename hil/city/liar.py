@@ -107,6 +107,9 @@ class Liar:
             welcome = msgspec.structs.replace(welcome, utc_ms=LONG_AGO_MS)
         if faults[Fault.WELCOME_MARKS]:
             welcome = msgspec.structs.replace(welcome, high_water=())
+        if faults[Fault.WELCOME_DIGESTS]:
+            bare = tuple(msgspec.structs.replace(mark, digest="") for mark in welcome.high_water)
+            welcome = msgspec.structs.replace(welcome, high_water=bare)
         return self._lines(SignedWhat.WELCOME, encode_json(welcome))
 
     def _head(self, out: Out) -> Out:

@@ -117,7 +117,12 @@ def check_restored(player: Player) -> None:
     if chain is None:
         return
     key = chain.stream, chain.epoch
-    held = marks(player.hello(chain)).get(key)
+    welcome = player.hello(chain)
+    held = marks(welcome).get(key)
+    for mark in welcome.high_water if welcome is not None else ():
+        if (mark.stream, mark.epoch) == key and mark.up_to == 4:
+            right = mark.digest == digest_of(chain.facts[3])
+            check(Rule.WELCOME_DIGESTS, right, f"at 4 the welcome says {mark.digest!r}")
     check(Rule.RESTORED, held == 4, f"of 4 acknowledged facts the welcome said {held}")
     fresh = player.new_chain(after_epoch=chain.epoch)
     fresh.add_refusals(1)

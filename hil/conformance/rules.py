@@ -19,6 +19,7 @@ class Rule(StrEnum):
     WELCOME_SIGNED = "welcome-signed"
     WELCOME_TIME = "welcome-time"
     WELCOME_MARKS = "welcome-marks"
+    WELCOME_DIGESTS = "welcome-digests"
     ACK = "ack"
     ACK_SENT = "ack-sent"
     ACK_DURABLE = "ack-durable"
@@ -69,6 +70,7 @@ WORDS: Final[dict[Rule, str]] = {
     Rule.WELCOME_SIGNED: "the welcome is signed by a freshness key of the root document",
     Rule.WELCOME_TIME: "the welcome says the time, and it goes forward",
     Rule.WELCOME_MARKS: "the welcome names the high water of every stream the hello names",
+    Rule.WELCOME_DIGESTS: "each high water comes with the digest of the fact there",
     Rule.ACK: "a batch that continues a stream is acknowledged up to its last fact",
     Rule.ACK_SENT: "nothing is acknowledged that was not sent",
     Rule.ACK_DURABLE: "what was acknowledged is still there at the next hello, and after a restart",

@@ -73,5 +73,6 @@ def _certificate(device: Device, key: ec.EllipticCurvePrivateKey) -> Finding:
     left = leaf.not_valid_after_utc - device.now
     if left < ENDS_SOON:
         found = f"ends in {left.days} days, on {until}"
-        return attention(PART, settings.certificate_path, found, f"{again} --renew")
+        do = f'run "moskvenok renew"; if that cannot be, {again} --renew'
+        return attention(PART, settings.certificate_path, found, do)
     return ok(PART, settings.certificate_path, f"fits key, name and root; good until {until}")

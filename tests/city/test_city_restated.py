@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.messages import EpochClosed, Folded, Restates, Stream
+from edge.messages import EpochClosed, Folded, Gap, Restates, Stream, digest_of
 from hil.city.intake import CityCore
 from hil.city.posting import SuspenseReason
 from hil.city.store import StreamKey
@@ -143,3 +143,20 @@ def test_summaries_of_what_is_gone_are_facts_like_others(core: CityCore) -> None
     assert till.send_all().up_to == 3
     key = StreamKey(device="till-1", stream=Stream.MAIN, epoch=EPOCH)
     assert core.store.facts(key, 0) == till.facts and reasons(core) == []
+
+
+@pytest.mark.parametrize(("stream", "alarms"), [(Stream.MAIN, 1), (Stream.DIAG, 0)])
+def test_a_declared_gap_is_kept_with_its_counts_and_alarms_where_it_matters(
+    core: CityCore, stream: Stream, alarms: int
+) -> None:
+    till = Sham(core, "till-1")
+    till.stream = stream
+    till.opened()
+    for _ in range(3):
+        till.passage()
+    gap = Gap(source=2, target=3, digest=digest_of(till.facts[2]), counts={"passage": 2})
+    till.send(1, 1)
+    assert till.send(4, 4, gap).up_to == 4
+    assert core.store.rows("SELECT source, target, counts FROM gap") == [(2, 3, '{"passage": 2}')]
+    found = core.store.rows("SELECT COUNT(*) FROM alarm WHERE what = 'gap'")
+    assert found == [(alarms,)]

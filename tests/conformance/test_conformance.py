@@ -54,6 +54,7 @@ BREAKS: dict[Fault, frozenset[Rule]] = {
     Fault.WELCOME_NONCE: frozenset({Rule.WELCOME_NONCE}),
     Fault.WELCOME_TIME: frozenset({Rule.WELCOME_TIME}),
     Fault.WELCOME_MARKS: frozenset({Rule.WELCOME_MARKS, Rule.RESTORED, Rule.EPOCHS, Rule.STREAMS}),
+    Fault.WELCOME_DIGESTS: frozenset({Rule.WELCOME_DIGESTS}),
     Fault.LATE_WILL: frozenset({Rule.LATE_WILL}),
     Fault.REVOKED_SERVED: frozenset({Rule.REVOKED}),
     Fault.RENEWAL_DEAF: frozenset({Rule.RENEWAL}),

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from edge.messages import Ack, EpochClosed, Restates, Stream, StreamOpened, decode_fact
 from edge.offline_cache import outbox
+from edge.offline_cache.record import NoRoom
 from hil.city.intake import CityCore
 from tests.city.sham import Sham, make_core
 from tests.support.whole_device import Device, alarms, sold_minor
@@ -438,6 +439,29 @@ def test_what_still_stands_outlives_a_damaged_journal(till: Device, prices: Pric
     assert till.journal.last_counter() == 9
     assert till.journal.writer.db.execute("SELECT * FROM card_counters").fetchall() == [("c1", 77)]
     assert [line for line in till.keeper.alarms(till.moment()) if "set aside" in line]
+
+
+def test_a_till_sells_nothing_until_it_knows_again_what_it_sold(
+    core: CityCore, till: Device, prices: Prices
+) -> None:
+    """Acknowledged sales too, until the money picture includes them."""
+    sell(till, prices, 3)
+    till.run()
+    sell(till, prices, 4)
+    till.live(1)
+    before = till.tail()
+    till.journal.writer.db.execute("UPDATE lives SET digest = 'not the last fact''s'")
+    view = till.cache.store_view
+    till.stop_edge()
+    till.start_edge()  # The keeper's first look salvages.
+    assert till.tail() == before and not till.journal.no_money
+    till.journal.writer.db.execute("INSERT INTO meta VALUES ('salvage', 'not there')")
+    till.cache.store_view = lambda: None  # type: ignore[method-assign]
+    till.keeper.look(till.moment(), {})
+    with pytest.raises(NoRoom, match="not all read"):
+        till.sell(1)
+    till.cache.store_view = view  # type: ignore[method-assign]
+    till.journal.writer.db.execute("DELETE FROM meta WHERE key = 'salvage'")
 
 
 def test_sync_follows_the_journal_that_took_a_damaged_ones_place(

@@ -224,7 +224,8 @@ def test_a_reboot_or_a_base_that_went_back_begins_the_ten_minutes_anew(
     assert (held.after, held.up_to) == (last, last)
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=25, deadline=None)
 @given(steps=st.lists(st.tuples(st.sampled_from(["sell", "give", "base", "sweep"]),
                                 st.integers(0, 8)), max_size=25))  # fmt: skip
 def test_whatever_the_order_no_spend_is_missed_that_the_base_does_not_have(

@@ -16,6 +16,7 @@ from shutil import which
 
 import pytest
 
+from edge import health
 from edge.messages import Stream as FactStream
 from edge.messages import Unrecorded, decode_fact
 from edge.offline_cache import outbox
@@ -209,6 +210,7 @@ def check_a_lane_goes_on_counts_and_declares(disk: Path) -> None:
             bench.step(4_000)
         status = keeper.status(bench.clock.moment())
         assert status["refused"] and status["alarms"]
+        assert health.screens(bench.agent, bench.clock.moment())["screens"][0]["disk"] == "refused"
         missing_now = dict(bench.gate.unrecorded)
         assert missing_now["access"] >= 5
         filler.unlink()
@@ -235,6 +237,7 @@ def check_a_till_sells_nothing_and_says_why(disk: Path) -> None:
         bench.tap(3)
         screen = bench.screen()
         assert screen["reason"] == "notice.not_recorded" and screen["basket"]
+        assert screen["disk"] in ("full", "refused")
         status = bench.agent.keeper.status(bench.clock.moment())
         assert not status["sells"] and any("full" in alarm for alarm in status["alarms"])
         filler.unlink()

@@ -382,6 +382,7 @@ class World:
 
     def check_cover(self, me: Device, cover: Cover) -> None:
         """Some report said so, and all that its maker had done by then is known."""
+        assert cover.store == me.store.reports[cover.device].store, "of a store that is no more"
         for _, beat in self.devices[cover.device].said:
             seen = {(one.device, one.epoch): one.up_to for one in beat.seen}
             known = all(me.kernel.known(cover.device, e.epoch) >= e.head for e in beat.lives)

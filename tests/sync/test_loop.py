@@ -126,6 +126,19 @@ def test_with_a_believable_clock_there_is_no_contact_without_dates(world: World)
     assert len(world.city.hellos) == 1 and not notes(world)
 
 
+def test_a_clock_that_is_set_by_another_way_ends_the_contact_without_dates(world: World) -> None:
+    world.restart(reboot=True, clock_trusted=False)
+    world.city.up = False
+    world.run(5_000)
+    assert contact(world) is Contact.TIME and world.bridge.connected
+    world.clock._ntp = lambda: True
+    world.wall_ms = world.city.utc_ms() + 60_000
+    world.city.up = True
+    world.run(20_000)
+    assert contact(world) is Contact.FULL and reached(world)
+    assert world.sync.counters.get("first_contacts", 0) == 0
+
+
 def test_a_time_below_the_floor_is_not_taken(world: World) -> None:
     world.run(1_000)  # The floor is today now.
     world.restart(reboot=True, clock_trusted=False)

@@ -206,7 +206,12 @@ def test_words_of_yesterday_make_nobody_heard() -> None:
     world = World(Random(1), {ME: TILL, OTHER: TILL, GATE: LANE}, QUIET)
     kept: list[tuple[str, PeerKind, bytes]] = []
     publish = world.publish
-    world.publish = lambda *said: (kept.append(said), publish(*said))[1]  # type: ignore[method-assign]
+
+    def keep(sender: str, kind: PeerKind, data: bytes) -> None:
+        kept.append((sender, kind, data))
+        publish(sender, kind, data)
+
+    world.publish = keep  # type: ignore[method-assign]
     world.run(30_000)
     me = world.devices[ME]
     assert me.kernel.heard(OTHER, now_ms=world.now_ms)
@@ -349,10 +354,13 @@ def test_a_head_nobody_can_reach_is_asked_for_ever_more_rarely() -> None:
     give(me, PeerKind.BEAT, encode_json(lie), by=OTHER)
     asks: list[object] = []
     publish = world.publish
-    world.publish = lambda *said: (  # type: ignore[method-assign]
-        asks.append(said) if said[1] is PeerKind.ASK else None,
-        publish(*said),
-    )[1]
+
+    def listen(sender: str, kind: PeerKind, data: bytes) -> None:
+        if kind is PeerKind.ASK:
+            asks.append(data)
+        publish(sender, kind, data)
+
+    world.publish = listen  # type: ignore[method-assign]
     world.run(60_000)
     assert not me.kernel.complete(OTHER)
     assert 5 <= len(asks) <= 15
@@ -440,6 +448,68 @@ def test_what_lies_between_base_and_held_facts_is_missing() -> None:
     me.store.facts[key] = {}
     world.run(2_000)
     assert me.kernel.known(*key) == 10 and set(me.store.facts[key]) == set(range(4, 11))
+
+
+def test_a_hole_right_behind_the_base_is_one_though_no_digest_tells() -> None:
+    world = school()
+    me, other = world.devices[ME], world.devices[OTHER]
+    for _ in range(9):
+        other.record("p1")
+    key = (OTHER, f"{OTHER}-e1")
+    me.put_base(VersionMark(1, 1), {key: 5})
+    give(me, PeerKind.SPEND, batch(other.epochs[0].rows[7:9], first=8), by=OTHER)
+    assert me.kernel.known(*key) == 5 and not me.store.facts.get(key, {}).keys() & {8, 9}
+    give(me, PeerKind.SPEND, batch(other.epochs[0].rows[4:9], first=5), by=OTHER)
+    assert me.kernel.known(*key) == 9, "what the base has already is no harm"
+
+
+def test_a_report_of_a_store_that_is_gone_covers_nothing() -> None:
+    """It had seen my facts, but its own were not known here yet; then it lost all it had seen."""
+    world = school()
+    me, other = world.devices[ME], world.devices[OTHER]
+    other.note_seen()
+    other.tell_mine()
+    _, beat = other.said[-1]
+    other.connect(False)
+    seen = (PeerSeen(device=ME, epoch=f"{ME}-e1", up_to=1),)
+    life = msgspec.structs.replace(beat.lives[0], head=2)
+    old = msgspec.structs.replace(
+        beat, counter=beat.counter + 1, lives=(life,), store="old", seen=seen
+    )
+    new = msgspec.structs.replace(old, counter=beat.counter + 2, store="new", seen=())
+    for one in (old, new):
+        give(me, PeerKind.BEAT, encode_json(one), by=OTHER)
+    other.said.append((0, old))
+    row = forged_sale(other.epochs[0].rows[0], 2)
+    other.epochs[0].rows.append(row)
+    give(me, PeerKind.SPEND, batch([row], first=2), by=OTHER)
+    assert me.kernel.complete(OTHER)
+    assert not any(store in ("old", "new") for _, store, _ in me.store.covers)
+
+
+def test_passages_of_a_lanes_new_epoch_wait_for_those_of_the_old() -> None:
+    """Else a person who left this morning would come in again when the old ones arrive."""
+    world = school()
+    me, gate = world.devices[ME], world.devices[GATE]
+    me.connect(False)
+    gate.record("p1")
+    gate.open_epoch()
+    gate.record("p2")
+    gate.tell_mine()
+    _, beat = gate.said[-1]
+    lives = tuple(
+        PeerLife(epoch=epoch.name, held_from=1, head=epoch.side, side=epoch.side)
+        for epoch in gate.epochs
+    )
+    told = msgspec.structs.replace(beat, counter=beat.counter + 50, lives=lives)
+    give(me, PeerKind.BEAT, encode_json(told), by=GATE)
+    for number, known in ((1, set()), (0, {"p1"}), (1, {"p1", "p2"})):
+        epoch = gate.epochs[number]
+        side = SideRange(
+            device=GATE, site=SITE, epoch=epoch.name, after=0, up_to=epoch.side, count=1
+        )
+        give(me, PeerKind.SIDE, encode_sides(side, [epoch.rows[-1]]), by=GATE)
+        assert {who for who, _ in me.store.people} == known
 
 
 def test_a_passage_behind_one_that_is_missing_waits_for_it() -> None:

@@ -300,8 +300,10 @@ def test_a_kernel_that_keeps_outputs_driven_is_named(
 
 # ---------------------------------------------------------------------------- ways out
 
+# Not signal.pause(): it would sleep for ever over a signal that came just before it.
+WAIT_FOR_A_SIGNAL = "while True: time.sleep(0.05)"
 PROGRAM = """
-import atexit, signal, sys
+import atexit, signal, sys, time
 from tests.turnstile.test_relay import MOCK, open_lines
 
 atexit.register(lambda: print(lines.history[-1].active, flush=True))  # Last of all at exit.
@@ -317,8 +319,8 @@ print(lines.is_active("north.relay"), flush=True)
 @pytest.mark.parametrize(
     ("then", "send"),
     [
-        ("signal.pause()", signal.SIGTERM),
-        ("signal.pause()", signal.SIGINT),
+        (WAIT_FOR_A_SIGNAL, signal.SIGTERM),
+        (WAIT_FOR_A_SIGNAL, signal.SIGINT),
         ("raise RuntimeError", None),
         ("pass", None),
     ],
