@@ -12,6 +12,8 @@ BIN := $(VENV)/bin
 PORT ?= 8642
 FOR ?=
 RUN_DIR ?= .run
+# More tests at once than cores: most of them wait for a process. A file's tests stay together.
+AT_ONCE := -n 4 --dist loadfile
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --require-hashes --no-input
 # One line a package while pip works, so that nobody looks at a silent screen.
 SHOW := sed -u -n -E 's/^(Collecting|Building wheel for|Installing collected) ?([^ ]*).*/  \1 \2/p'
@@ -24,7 +26,7 @@ run: $(VENV)/.run-ready ## Run one school in miniature; PORT=8642 moves the page
 
 test: $(VENV)/.test-ready ## All checks and all tests (installs Debian packages when root)
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(AT_ONCE) $(ARGS)
 
 check: $(VENV)/.test-ready ## Format, lint, strict types, import contracts
 	@echo "format";    $(BIN)/ruff format --check --quiet .
@@ -37,7 +39,7 @@ bench: $(VENV)/.test-ready ## Figures beside their limits, as a table and in ben
 	@$(BIN)/python -m hil.bench
 
 nightly: $(VENV)/.test-ready ## The longer runs: more seeds, more inputs
-	@NIGHTLY=1 $(BIN)/pytest $(ARGS)
+	@NIGHTLY=1 $(BIN)/pytest $(AT_ONCE) $(ARGS)
 
 format: $(VENV)/.test-ready ## Put the code into the one format
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .

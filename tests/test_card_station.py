@@ -23,12 +23,14 @@ from edge.messages import AccessFact, SaleFact, SaleRefused
 from edge.model import AccessReason, DeviceFault, Outcome, PurchaseReason, UidKind
 from edge.offline_cache.card_counters import CardCounters
 from edge.readers.dialogue import Evidence, Failure, Tier, run
+from edge.readers.open_reader import open_reader
 from edge.readers.pcsc import PcscSession
-from edge.readers.proving import AWAY_MS_MIN, HOLD_MS, Prover
-from edge.readers.reader import CardRead, ReadFailed
+from edge.readers.proving import AWAY_MS_MIN, DISPROVED, HOLD_MS, Prover
+from edge.readers.reader import CardRead, LinkUp, Reader, ReadFailed
 from edge.readers.watch import REPEAT_MS_MAX
 from edge.readers.worker import ReaderWorker, monotonic_ms
 from edge.settings import DeviceSettings, ReaderSettings
+from edge.turnstile import officer
 from hil.bench.card_station import (
     NOON_MS,
     CardSchool,
@@ -38,7 +40,9 @@ from hil.bench.card_station import (
     running,
 )
 from hil.devices.cards.bench import lay
-from hil.devices.cards.chip import Chip
+from hil.devices.cards.chip import Chip, UidCard
+from hil.devices.reader_listener import Listener
+from hil.devices.reader_pn532 import VirtualPn532
 from hil.devices.reader_scard import VirtualScard
 
 READER = "Lane 00 00"
@@ -145,6 +149,15 @@ def test_a_phone_is_told_what_to_show_instead(city: CardSchool, gate: DeviceSett
         tap(station, outcome)
         screen = station.agent.gates["north-in"].screen(station.clock.moment())
         assert (screen.state, screen.reason) == ("ask", "random_uid") and "школьную" in screen.text
+
+
+@pytest.mark.parametrize("failure", list(Failure))
+def test_every_failed_read_says_what_to_do(failure: Failure) -> None:
+    shown = officer.failed_read(failure.value, now_ms=0)
+    assert (shown.state, shown.reason) == ("ask", failure.value) and shown.text
+    to_officer = failure in DISPROVED or failure is Failure.NO_KEY
+    assert ("охраннику" in shown.text) is to_officer
+    assert (shown.word == "К ОХРАННИКУ") is to_officer
 
 
 def test_a_card_whose_key_was_lost_goes_to_a_person(city: CardSchool, gate: DeviceSettings) -> None:
@@ -443,6 +456,53 @@ def test_a_copy_that_flutters_is_asked_once_and_again_when_it_was_taken_away(
         assert clone.wrong_keys == 2
 
 
+class Number(UidCard):
+    """A card with a settable UID: it refuses what it does not know."""
+
+    def answer(self, command: bytes) -> bytes:
+        return b"\x00"
+
+
+@pytest.mark.slow
+def test_a_pn532_asks_wristbands_and_cards_alike(
+    tmp_path: Path, city: CardSchool, gate: DeviceSettings
+) -> None:
+    """The whole way of a raw channel: a chip on a pty, nfcpy, the keyring, the dialogue."""
+    band, ahead_ms = city.cards.make("band-aes"), [0]
+
+    def opened(wake: Callable[[], None]) -> Reader:
+        settings = ReaderSettings(reader_id="r1", driver="pn532", port=str(device.path))
+        return open_reader(
+            settings,
+            wake=wake,
+            now_ms=lambda: monotonic_ms() + ahead_ms[0],
+            cards=station.keyring,
+        )
+
+    with (
+        running(gate) as station,
+        VirtualPn532(tmp_path / "pn532") as device,
+        Listener(opened) as one,
+    ):
+        one.expect(LinkUp)
+        for card, tier, failure in (
+            (band, Tier.ULTRALIGHT_AES, None),
+            (city.cards.make("pupil-ev2"), Tier.SESSION, None),
+            (band.clone(), Tier.NUMBER, Failure.WRONG_KEY),
+            (city.cards.make("guest-sun"), Tier.SUN, None),
+            (Number(band.real_uid), Tier.UID, Failure.UNKNOWN_FAMILY),
+        ):
+            device.lay(card)
+            read = one.expect(CardRead)
+            assert read.evidence is not None
+            assert (read.uid, read.tier, read.evidence.failure) == (
+                card.real_uid, tier, failure,
+            )  # fmt: skip
+            device.take_away()
+            device.wait_looked()
+            ahead_ms[0] += 2 * REPEAT_MS_MAX  # The next person.
+
+
 def test_an_old_read_of_a_genuine_card_opens_nothing(
     city: CardSchool, gate: DeviceSettings
 ) -> None:
@@ -461,3 +521,26 @@ def test_an_old_read_of_a_genuine_card_opens_nothing(
         )
         station.step()
         assert last_access(station).reason is AccessReason.STALE_READ
+
+
+def test_neither_a_number_nor_a_key_lies_on_the_stations_disk(
+    tmp_path: Path, city: CardSchool, gate: DeviceSettings
+) -> None:
+    with running(gate) as station:
+        for name in ("pupil-ev2", "staff-424", "guest-sun", "band-aes", "clone"):
+            tap(station, prove(station, city.cards.make(name)))
+        files = [path for path in (tmp_path / "gate").rglob("*") if path.is_file()]
+        everything = b"\0".join(path.read_bytes() for path in files)
+    secret_bytes = [city.card_keys.shared(name, key) for name, key in SHARED_KEYS]
+    for card in city.school.smart_cards:
+        secret_bytes += [card.uid, city.card_keys.derived(card.profile, card.uid)]
+    assert len(everything) > 100_000
+    for data in secret_bytes:
+        assert len(data) >= 7
+        for form in (data, data.hex().encode(), data.hex().upper().encode()):
+            assert form not in everything
+    masters = [bytes.fromhex(profile["master"]) for profile in city.card_keys.profiles.values()]
+    assert not any(master in everything for master in masters)
+
+
+SHARED_KEYS = (("pupil-ev2", "uid_key"), ("guest-sun", "meta_key"))

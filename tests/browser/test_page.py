@@ -74,7 +74,7 @@ def test_word_shape_and_colour_say_the_same(page: Page) -> None:
     page.wait_for_selector('#lane-in[data-state="refused"][data-colour="red"]')
     assert page.get_attribute("#lane-in .shape use", "href") == "#shape-stop"
     assert page.inner_text("#lane-in .word") == "СТОП"
-    assert "попросите новую" in page.inner_text("#lane-in .reason")
+    assert "утерянная" in page.inner_text("#lane-in .reason")
     page.wait_for_selector('#lane-in[data-state="idle"][data-colour="grey"]')
     assert page.get_attribute("#lane-in .shape use", "href") == "#shape-wait"
     tap(page, "stranger", "out")  # The way out is free, and says so.

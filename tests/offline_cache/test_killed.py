@@ -207,7 +207,8 @@ def test_killed_anywhere_in_a_salvage(bench: Bench) -> None:
             pass
         sell(device, 16)
 
-    assert bench.deaths(salvage) > 15
+    # One transaction brings all four over; each of its statements is a place to die at.
+    assert bench.deaths(salvage) >= 8
 
 
 @pytest.mark.slow

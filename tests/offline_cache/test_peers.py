@@ -47,7 +47,7 @@ from edge.offline_cache.peer_lists import PeerLists
 from edge.offline_cache.record import Journal
 from edge.offline_cache.store import FileKind, Writer, open_reader
 from edge.pos.ledger import available_minor
-from tests.support import facts
+from tests.support import agent_bench, facts
 from tests.support.pictures import open_station
 from tests.support.small_city import (
     MONEY,
@@ -466,6 +466,34 @@ def test_a_lookup_counts_what_peers_spent_above_the_base(tmp_path: Path, other: 
         cache.close()
         journal.close()
         station.close()
+
+
+@pytest.mark.parametrize("is_till", [True, False])
+def test_edge_notes_what_its_sales_rest_on_and_rings(
+    tmp_path: Path, other: Neighbour, is_till: bool
+) -> None:
+    """Once for each change, in its own journal; a lane decides nothing by it."""
+    folder = tmp_path / "station"
+    folder.mkdir()
+    with agent_bench.station(folder, people=2, till=is_till) as bench:
+        settings = bench.agent.parts.settings
+        writer = Writer(settings.sync_path, FileKind.SYNC)
+        try:
+            with writer.transaction() as db:
+                epochs.new_store(db)
+            other.sell(100)
+            last = other.give(writer)
+            expected = peers.known(writer.db)
+        finally:
+            writer.close()
+        assert expected.up_to == {(OTHER, other.journal.epoch): last}
+        bench.rings.clear()
+        bench.agent.step(bench.clock.moment(), rung=True)
+        seen = peers.seen_of(bench.agent.parts.journal.writer.db)
+        assert (seen == expected) is is_till and bool(bench.rings) is is_till
+        bench.rings.clear()
+        bench.agent.step(bench.clock.moment(), rung=True)
+        assert not bench.rings, "nothing is new"
 
 
 def test_the_settings_name_the_school_and_the_money_its_vector(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,28 @@ def test_a_full_disk_leaves_the_head_where_the_disk_is(journal: Journal, path: P
     db.execute("PRAGMA max_page_count = 1000000")
     record(journal, facts.access)
     assert assert_whole(path)[0].head == head + 1
+
+
+def test_after_a_commit_of_which_nobody_knows_the_file_is_asked(
+    journal: Journal, path: Path
+) -> None:
+    """The disk took it and said that it had not: no number is given twice."""
+    transaction = journal.writer.transaction
+
+    @contextmanager
+    def committed_and_yet_refused() -> Iterator[sqlite3.Connection]:
+        with transaction() as db:
+            yield db
+        raise DeviceFault("journal.db: disk I/O error")
+
+    journal.writer.transaction = committed_and_yet_refused  # type: ignore[method-assign]
+    with pytest.raises(DeviceFault):
+        record(journal, facts.access)
+    assert journal.head == 1 and journal.no_money
+    journal.writer.transaction = transaction  # type: ignore[method-assign]
+    record(journal, facts.access)
+    assert assert_whole(path)[0].head == journal.head == 3
+    assert not journal.no_money
 
 
 def test_two_streams_of_one_file_are_two_chains(tmp_path: Path) -> None:

@@ -202,6 +202,10 @@ def test_a_clock_that_is_not_the_citys_ages_nothing(till: Device) -> None:
     [life] = till.lives()
     assert retention.aged_up_to(journal.writer.db, life, at(KEPT_DAYS * DAY_MS - 1_000)) == 0
     assert retention.aged_up_to(journal.writer.db, life, at(KEPT_DAYS * DAY_MS)) == journal.head
+    for quality in ClockQuality:
+        later = at(KEPT_DAYS * DAY_MS, quality=quality)
+        expected = journal.head if quality is ClockQuality.CITY else 0
+        assert retention.aged_up_to(journal.writer.db, life, later) == expected
 
 
 def test_a_city_restored_from_before_what_was_deleted_is_told_of_the_gap(
@@ -367,3 +371,19 @@ def test_what_was_restated_goes_before_anything_else(core: CityCore, till: Devic
     till.assert_whole()
     till.run()
     assert sold_minor(core) == 2
+
+
+def test_a_hole_in_the_common_history_and_one_in_what_was_restated_are_two(till: Device) -> None:
+    """A restored city that asks for the first must not be told that the second is lost."""
+    lane_day(till, "ppsp")
+    retention.evict(till.journal, {till.journal.epoch: 3})
+    [life] = till.lives()
+    epochs.close_life(
+        till.journal, life, kept=3, moment=till.moment(), why="city_ahead", station=Station.TILL
+    )
+    while epochs.restate_some(till.journal, till.moment()):
+        pass
+    retention.evict(till.journal, {})
+    holes = outbox.holes(till.journal.writer.db, life.life)
+    assert [(hole.source, hole.target) for hole in holes] == [(2, 3), (4, 5)]
+    till.assert_whole()

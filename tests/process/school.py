@@ -66,7 +66,7 @@ max_queued_messages 100000
 """
 
 
-def run_checks_of(file: str) -> None:
+def run_checks_of(file: str, *, limit_s: float = RERUN_S_MAX) -> None:
     """Run the `check_…` functions of a test file in private namespaces. What is missing for that
     fails a CI run and skips any other."""
     missing = pcsc_missing()
@@ -78,7 +78,7 @@ def run_checks_of(file: str) -> None:
         print(missing)
         pytest.skip(missing)
     code, output = rerun_inside(
-        file, "-rA", "--tb=short", "-o", "python_functions=check_*", timeout_s=RERUN_S_MAX
+        file, "-rA", "--tb=short", "-o", "python_functions=check_*", timeout_s=limit_s
     )
     print(output)
     assert code == 0, output

@@ -22,7 +22,7 @@ from hil.devices.cards.chip import Chip
 from hil.devices.cards.school import SchoolCards
 from hil.devices.vpcd_card import EMPTY_S_MIN
 from tests.process.oracle import is_drained, journal, of_kind
-from tests.process.school import World, run_checks_of, wait_until
+from tests.process.school import RERUN_S_MAX, World, run_checks_of, wait_until
 
 STREAM_TAPS = 500 if os.environ.get("NIGHTLY") else 12
 RECOVERY_S_MAX = 2.0
@@ -32,7 +32,7 @@ AGAIN_S = 3.2  # Past the rule that the same card again within 3 s is no new pre
 @pytest.mark.process
 @pytest.mark.slow
 def test_cards_that_prove_something() -> None:
-    run_checks_of(__file__)
+    run_checks_of(__file__, limit_s=RERUN_S_MAX + 3 * STREAM_TAPS)
 
 
 class Lane:

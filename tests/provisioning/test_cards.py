@@ -147,6 +147,25 @@ def test_a_card_torn_away_is_gone_on_with(run: Run, keys: Path, tmp_path: Path, 
     assert third.exit_code == 1 and "--again" in third.output
 
 
+class Forgets(BlankNtag424):
+    """A faulty chip: what was written is gone with the field."""
+
+    def power(self, on: bool) -> None:
+        self.keys = dict.fromkeys(range(5), bytes(16))
+        super().power(on)
+
+
+def test_a_card_that_does_not_prove_itself_afterwards_is_not_given_out(
+    run: Run, keys: Path, tmp_path: Path, lay: Lay
+) -> None:
+    out = tmp_path / "roster.csv"
+    lay(Forgets(UID))
+    result = run("cards", "issue", "--keys", keys, "--profile", "staff-424", "--person", "c0042",
+                 "--out", out, "--virtual", "x")  # fmt: skip
+    assert result.exit_code == 1 and "keep this card back" in result.output
+    assert not out.exists()
+
+
 def test_master_keys_stay_away_from_devices(run: Run, keys: Path, tmp_path: Path, lay: Lay) -> None:
     device = tmp_path / "device"
     (device / "identity").mkdir(parents=True)

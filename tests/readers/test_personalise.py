@@ -331,6 +331,14 @@ def test_another_citys_card_and_another_uid_are_left_alone() -> None:
     )
 
 
+def test_a_tag_with_another_uid_is_not_written_on() -> None:
+    bench = Bench()
+    tag = bench.blank("ntag")
+    wrong = issue_ntag424(H("04112233445567"), bench.ntag, random_bytes=bench.random.randbytes)
+    assert carry(wrong, transmit=tag.apdu) == Trouble(step="uid", failure=Failure.WRONG_KEY)
+    assert set(tag.keys.values()) == {bytes(16)}
+
+
 def test_a_factory_key_cannot_be_planned() -> None:
     bench = Bench()
     for keys in ((CardKey(key=bytes(16), version=1),), (CardKey(key=b"k" * 16, version=0),)):

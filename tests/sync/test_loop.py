@@ -206,6 +206,17 @@ def test_ended_anywhere_in_a_renewal_it_goes_on_after_the_start(world: World, cu
         assert world.sync.renewing.renewal.step is Step.REST
 
 
+def test_a_candidate_that_waits_at_the_start_is_tried_first(world: World) -> None:
+    """The city may have taken it in force, and have revoked what it replaces."""
+    world.run(1_000)
+    until_ready(world)
+    named = world.sync.renewing.fingerprint(candidate=True)
+    hellos = len(world.city.hellos)
+    world.restart()
+    world.run(1_000)
+    assert [hello.key for hello in world.city.hellos[hellos:]] == [named]
+
+
 def test_a_candidate_that_is_not_welcomed_costs_nothing(world: World) -> None:
     world.run(1_000)
     before = certificate_of(world)
@@ -347,6 +358,17 @@ def test_a_root_that_stands_retained_is_in_force_before_the_welcome_is_read(worl
     assert refused(world) == [], "the same again is no news"
 
 
+def test_a_welcome_by_a_key_not_known_yet_is_asked_for_anew_when_the_root_comes(
+    world: World,
+) -> None:
+    world.city.freshness = "fresh-2"
+    world.run(1_000)
+    assert not reached(world) and ("welcome", "invalid") in refused(world)
+    world.city.rotate(rotated())
+    world.run(1_000)
+    assert reached(world) and world.sync.counters.get("hello_unanswered", 0) == 0
+
+
 @pytest.mark.parametrize("spoilt", ["stranger", "bytes", "roles", "key"])
 def test_a_root_nobody_enrolled_signed_or_that_is_of_no_use_is_refused(
     world: World, spoilt: str
@@ -389,6 +411,24 @@ def test_an_order_to_rotate_the_key_is_done_when_the_city_has_welcomed_it(world:
     assert (2, "busy") in answers(world)
     assert outcomes(world) == [(1, "")]
     assert world.keys.public_point() != before
+
+
+def test_no_second_rotation_before_all_is_sealed_to_the_newest_key(world: World) -> None:
+    """The key before the one before is not kept: what is sealed to it would be lost."""
+    world.run(1_000)
+    world.city.push_keys((small_city.PEOPLE,))
+    world.run(1_000)
+    push, world.city.push_keys = world.city.push_keys, lambda scopes: None  # type: ignore[method-assign]
+    for counter in (1, 2):
+        world.city.order(counter, "rotate_key")
+        world.run(MINUTE_MS)
+    assert answers(world) == [(1, ""), (2, "busy")] and outcomes(world) == [(1, "")]
+    world.city.push_keys = push  # type: ignore[method-assign]
+    push((small_city.PEOPLE,))
+    world.run(1_000)
+    world.city.order(3, "rotate_key")
+    world.run(MINUTE_MS)
+    assert outcomes(world) == [(1, ""), (3, "")]
 
 
 def test_a_rotation_nobody_answers_is_told_as_not_done(world: World) -> None:
