@@ -27,12 +27,15 @@ def examine(device: Device) -> Iterator[Finding]:
             yield _by_edge(reader, found)
         elif edge is not None:
             yield wrong(PART, reader.reader_id, "the running edge does not know it", "restart edge")
-        elif reader.driver == "serial":
-            yield _serial(reader)
-        else:
+        elif reader.driver == "pcsc":
             yield _pcsc(reader)
-        if reader.driver == "serial" and not reader.port.startswith("/dev/serial/by-"):
+        else:
+            yield _serial(reader)
+        if reader.driver in ON_A_LINE and not reader.port.startswith("/dev/serial/by-"):
             yield from _moving_name(reader)
+
+
+ON_A_LINE: Final = ("serial", "pn532", "osdp")  # Behind a serial port; a wedge is an input device.
 
 
 def _readers(edge: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -66,6 +69,8 @@ def _serial(reader: ReaderSettings) -> Finding:
     if not os.access(port, os.R_OK | os.W_OK):
         do = "run this as root; for the agent: usermod -aG dialout moskvenok"
         return wrong(PART, where, "may not be opened by this user", do)
+    if reader.driver not in ON_A_LINE:
+        return ok(PART, where, "there, and may be opened")
     return _try_to_open(reader, where)
 
 
