@@ -51,6 +51,26 @@ def set_aside(path: Path, moment: Moment) -> Path:
     return target
 
 
+def finish_set_aside(path: Path) -> Path | None:
+    """After a start that was killed while it set the file aside: the rest follows, and the file is
+    named. None when the file is there, or none was set aside."""
+    if path.exists():
+        return None
+    found = [
+        aside
+        for aside in path.parent.glob(f"{path.name}.damaged-*")
+        if not aside.name.endswith(("-wal", "-shm", ".lock"))
+    ]
+    if not found:
+        return None
+    newest = max(found, key=lambda aside: aside.stat().st_ctime_ns)
+    for suffix in ("-wal", "-shm"):
+        rest = path.with_name(path.name + suffix)
+        if rest.exists():
+            rest.rename(newest.with_name(newest.name + suffix))
+    return newest
+
+
 def mark_unsound(path: Path) -> None:
     """Remember that this very file is damaged, for the next start, where nobody has it open."""
     try:
