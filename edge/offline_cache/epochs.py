@@ -30,7 +30,7 @@ from edge.offline_cache.record import (
     StreamWriter,
     decode_known,
 )
-from edge.offline_cache.soundness import set_aside, sound
+from edge.offline_cache.soundness import finish_set_aside, set_aside, sound
 from edge.offline_cache.store import FileKind, Writer, telling
 
 RESTATE_ROWS: Final = 50  # Our choice: 40 KB and a few ms on a Pi; then taps have their turn.
@@ -148,7 +148,7 @@ def _tell_end(recording: Recording, moment: Moment, life: Life, head_seen: int) 
 def open_store(path: Path, *, machine: str, moment: Moment) -> Writer:
     """`sync.db`, ready to write: a damaged one is set aside, and one that came from another
     machine, or is new, has a new id and knows no epoch."""
-    why = ""
+    aside = finish_set_aside(path)
     try:
         if not sound(path, FileKind.SYNC, (Stream.AGENT, Stream.DIAG)):
             raise CorruptData(f"{path}: a stream's last fact is not the one its head names")
@@ -156,17 +156,17 @@ def open_store(path: Path, *, machine: str, moment: Moment) -> Writer:
     except CorruptData:
         aside = set_aside(path, moment)
         writer = Writer(path, FileKind.SYNC)
-        with writer.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO meta VALUES ('damaged', ?)", (aside.name,))
-        why = "damaged"
     try:
         remembered = meta(writer.db, "machine")
         if remembered == machine and meta(writer.db, "store_id"):
             return writer
-        why = why or ("restored_image" if remembered else "")
+        notes = {"machine": machine}
+        if remembered:
+            notes["reopen"] = "restored_image"
+        elif aside is not None:
+            notes |= {"reopen": "damaged", "damaged": aside.name}
         with writer.transaction() as db:
             new_store(db)
-            notes = {"machine": machine} | ({"reopen": why} if why else {})
             db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", notes.items())
     except BaseException:
         writer.close()

@@ -32,7 +32,7 @@ from edge.messages import (
 )
 from edge.model import ClockQuality, CorruptData, DeviceFault, Moment, PassageResult, Station
 from edge.offline_cache.room import Room
-from edge.offline_cache.soundness import set_aside, sound
+from edge.offline_cache.soundness import finish_set_aside, set_aside, sound
 from edge.offline_cache.store import (
     DamagedFile,
     FileKind,
@@ -394,6 +394,7 @@ def _open_journal(
     path: Path, *, device: str, site: str, station: Station, machine: str, moment: Moment
 ) -> Journal:
     why, aside = "new_store", ""
+    before = finish_set_aside(path)
     try:
         if not sound(path, FileKind.JOURNAL, (Stream.MAIN,)):
             raise CorruptData(f"{path}: its last fact is not the one its head names")
@@ -402,6 +403,8 @@ def _open_journal(
         aside = set_aside(path, moment).name
         why = "damaged"
         journal = Journal(path, device=device, site=site)
+    if not journal.epoch and not aside and before is not None:
+        aside, why = before.name, "damaged"  # The start that found it came no further.
     try:
         if journal.meta("machine") not in ("", machine):
             why = "restored_image"

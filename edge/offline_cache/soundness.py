@@ -52,10 +52,8 @@ def set_aside(path: Path, moment: Moment) -> Path:
 
 
 def finish_set_aside(path: Path) -> Path | None:
-    """After a start that was killed while it set the file aside: the rest follows, and the file is
-    named. None when the file is there, or none was set aside."""
-    if path.exists():
-        return None
+    """The file that was set aside last, or None. Where a start was killed in the middle of that,
+    the rest follows: a WAL left behind would be thrown away by the next file of that name."""
     found = [
         aside
         for aside in path.parent.glob(f"{path.name}.damaged-*")
@@ -64,10 +62,11 @@ def finish_set_aside(path: Path) -> Path | None:
     if not found:
         return None
     newest = max(found, key=lambda aside: aside.stat().st_ctime_ns)
-    for suffix in ("-wal", "-shm"):
-        rest = path.with_name(path.name + suffix)
-        if rest.exists():
-            rest.rename(newest.with_name(newest.name + suffix))
+    if not path.exists():
+        for suffix in ("-wal", "-shm"):
+            rest = path.with_name(path.name + suffix)
+            if rest.exists():
+                rest.rename(newest.with_name(newest.name + suffix))
     return newest
 
 

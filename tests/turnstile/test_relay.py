@@ -309,6 +309,7 @@ from tests.turnstile.test_relay import MOCK, open_lines
 atexit.register(lambda: print(lines.history[-1].active, flush=True))  # Last of all at exit.
 lines = open_lines(MOCK)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # Ignored by what runs in background.
 lines.activate("north.relay", ms=200)
 print(lines.is_active("north.relay"), flush=True)
 {then}
