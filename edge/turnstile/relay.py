@@ -174,7 +174,8 @@ class GpioLines:
             assert ms is None or 0 < ms <= (bound_ms or 0), f"{line_id}: {ms} ms of {bound_ms}"
             if output.fault:
                 raise DeviceFault(output.fault)
-            rises, now_ms = not output.active, mono_ms()
+            # Stamped before it is driven: a stall afterwards must not make the pulse look short.
+            at_ms, rises, now_ms = self._now_ms(), not output.active, mono_ms()
             if rises:
                 output.since_ms, output.active = now_ms, True
             if ms is not None and bound_ms is not None:
@@ -188,7 +189,7 @@ class GpioLines:
                 output.until_ms = mono_ms() + RETRY_MS
                 raise DeviceFault(output.fault) from error
             if rises:
-                self._note(line_id, active=True)
+                self._note(line_id, active=True, at_ms=at_ms)
 
     def let_go(self, line_id: str) -> None:
         with self._changed:
@@ -311,7 +312,8 @@ class GpioLines:
             if self._closed or self._levels.get(line_id) is active:
                 return
             self._levels[line_id] = active
-            at_ms = self._note(line_id, active=active)
+            at_ms = self._now_ms()
+            self._note(line_id, active=active, at_ms=at_ms)
             if len(self._events) == EVENTS_QUEUED_MAX:
                 self._events.popleft()
                 self.events_dropped += 1
@@ -321,10 +323,8 @@ class GpioLines:
         except Exception:
             self.wake_failures += 1  # The loop looks by itself before long.
 
-    def _note(self, line_id: str, *, active: bool) -> int:
-        at_ms = self._now_ms()
+    def _note(self, line_id: str, *, active: bool, at_ms: int) -> None:
         self._history.append(LineChange(line_id=line_id, active=active, at_ms=at_ms))
-        return at_ms
 
     def _fall(self, output: _Output) -> None:
         """To the safe level. A line that will not go there is told again by the watcher."""
@@ -337,7 +337,7 @@ class GpioLines:
             return
         if output.active:
             output.active = False
-            self._note(output.settings.line_id, active=False)
+            self._note(output.settings.line_id, active=False, at_ms=self._now_ms())
         output.until_ms = None
         output.fault = ""
 
