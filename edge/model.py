@@ -161,6 +161,48 @@ class Tender(StrEnum):
     ENTITLEMENT = "entitlement"
     PREORDER = "preorder"
     CASH = "cash"
+    EMERGENCY = "emergency"  # On a supervisor's word: a recorded debt of the account.
+
+
+@unique
+class Tariff(StrEnum):
+    """What an admission costs this cardholder."""
+
+    PUPIL = "pupil"
+    FREE = "free"
+    REDUCED = "reduced"
+    FULL = "full"
+
+
+@unique
+class StaffRole(StrEnum):
+    """What a member of staff may do at a station, by own card and PIN."""
+
+    OFFICER = "officer"
+    CASHIER = "cashier"
+    SUPERVISOR = "supervisor"
+
+
+@unique
+class OverrideReason(StrEnum):
+    """Why an officer opened by hand."""
+
+    FORGOTTEN_CARD = "forgotten_card"
+    VISITOR = "visitor"
+    LOST_CARD = "lost_card"
+    KNOWN_PERSON = "known_person"  # On no list, or by an old one; the officer knows who it is.
+    REFERRED = "referred"  # The agent asked, the officer said yes.
+    DELIVERY = "delivery"
+    OTHER = "other"
+
+
+@unique
+class HandoverKind(StrEnum):
+    """What a guardian said on the screen."""
+
+    BROUGHT = "brought"
+    COLLECTED = "collected"
+    NO_CHILD = "no_child"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

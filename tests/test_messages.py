@@ -64,7 +64,7 @@ KINDS = [  # All there are: a new one is tried without being named here.
     kind
     for kind in vars(messages).values()
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in BASES
-    if kind.__module__ == messages.__name__
+    if kind.__module__.startswith(messages.__name__)
 ]
 PUSH_KINDS = (messages.PushManifest, messages.PushChunk, messages.PushDelta, messages.PushKeys)
 
@@ -202,7 +202,8 @@ def test_fields_of_a_later_city_are_ignored() -> None:
     ):
         appended = [*msgspec.msgpack.decode(encode_pack(body)), "new", 7]
         assert decode_body(Row(kind, key, encode_pack(appended))) == body
-        shortened = msgspec.msgpack.decode(encode_pack(body))
+        needed = sum(field.required for field in msgspec.structs.fields(body))
+        shortened = msgspec.msgpack.decode(encode_pack(body))[:needed]
         if len(shortened) == 1:
             continue
         with pytest.raises(CorruptData):
@@ -210,8 +211,8 @@ def test_fields_of_a_later_city_are_ignored() -> None:
 
 
 def test_a_fact_of_a_later_kind_is_known_by_its_key_alone() -> None:
-    body = encode_fact(facts.access(facts.stamp())).replace(b'"access"', b'"handover"', 1)
-    assert decode_fact_key(body).kind == "handover"
+    body = encode_fact(facts.access(facts.stamp())).replace(b'"access"', b'"tomorrow"', 1)
+    assert decode_fact_key(body).kind == "tomorrow"
     with pytest.raises(CorruptData):
         decode_fact(body)
 

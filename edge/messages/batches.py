@@ -1,0 +1,39 @@
+"""Batches of facts up, and what the city answers. Pure."""
+
+from __future__ import annotations
+
+from edge.messages.wire import WIRE_VERSION, Stream, Wire
+
+
+class Gap(Wire, frozen=True, kw_only=True):
+    """Facts that are truly gone: the one way to move the city's high water past a hole."""
+
+    source: int  # First missing sequence.
+    target: int  # Last missing sequence.
+    digest: str  # Of the last missing fact: what the next one carries in `previous`.
+    counts: dict[str, int]  # By kind, as far as known.
+
+
+class BatchHeader(Wire, frozen=True, kw_only=True):
+    """First line of a batch."""
+
+    device: str
+    stream: Stream
+    epoch: str
+    first: int
+    count: int
+    digest: str  # Of its last fact (or of the gap when it has no rows).
+    v: int = WIRE_VERSION
+    gap: Gap | None = None  # Stands before the rows: `first` is `gap.target + 1`.
+
+
+class Ack(Wire, frozen=True, kw_only=True):
+    """The city has committed everything up to here. Cumulative: losing one is harmless."""
+
+    device: str  # Whose stream it is.
+    stream: Stream
+    epoch: str
+    up_to: int
+    rewind: bool = False  # A batch began above `up_to + 1`: send again from there.
+    problem: str = ""  # fork, unknown_device …: for a person.
+    throttle_per_s: int | None = None  # Facts a second, when the city is crowded.

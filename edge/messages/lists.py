@@ -1,0 +1,111 @@
+"""Lists down: heads, manifests, deltas, and how they are asked for. Pure."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from edge.messages.rows import Row, RowKey
+from edge.messages.wire import WIRE_VERSION, VersionMark, Wire
+
+
+class VectorEntry(Struct, frozen=True, array_like=True):
+    """The base includes this device's stream up to here."""
+
+    device: str
+    stream: str
+    epoch: str
+    sequence: int
+
+
+class Head(Wire, frozen=True, kw_only=True):
+    """Retained, signed by the freshness key: the newest version of a scope."""
+
+    scope: str
+    version: VersionMark
+    snapshot_id: str
+    snapshot_version: VersionMark
+    root: str  # base64url SHA-256 over the snapshot's chunk hashes, one after another.
+    set_digest: str
+    issued_utc_ms: int
+    valid_until_utc_ms: int
+    v: int = WIRE_VERSION
+
+
+class Manifest(Wire, frozen=True, kw_only=True):
+    """Signed by the list key: what a snapshot consists of."""
+
+    scope: str
+    version: VersionMark
+    snapshot_id: str
+    chunk_hashes: tuple[bytes, ...]
+    rows: int
+    set_digest: bytes
+    issued_utc_ms: int
+    identifier_key_version: int
+    seal_key_version: int
+    vector: tuple[VectorEntry, ...] = ()
+    v: int = WIRE_VERSION
+
+
+class Delta(Wire, frozen=True, kw_only=True):
+    """Signed by the list key: the change from exactly one version to the next."""
+
+    scope: str
+    base: VersionMark
+    target: VersionMark
+    upserts: tuple[Row, ...]
+    removes: tuple[RowKey, ...]
+    set_digest: bytes  # After it.
+    issued_utc_ms: int
+    vector: tuple[VectorEntry, ...] = ()
+    v: int = WIRE_VERSION
+
+
+class Signed(Struct, frozen=True, array_like=True):
+    """Something signed that travels in MessagePack: the payload's bytes as they were signed."""
+
+    payload: bytes
+    key_id: str
+    signature: bytes
+
+
+class ScopeKey(Wire, frozen=True, kw_only=True):
+    """A scope's secret, sealed to one device's public key."""
+
+    scope: str
+    purpose: str  # identifier, seal
+    version: int
+    sealed: bytes
+
+
+class Pull(Wire, frozen=True, kw_only=True):
+    """One request for something to come down. Exactly one of the three groups is set."""
+
+    device: str
+    scope: str = ""
+    have: VersionMark | None = None
+    snapshot_id: str = ""
+    chunks: tuple[int, ...] = ()
+    keys: tuple[str, ...] = ()
+
+
+class PushManifest(Wire, frozen=True, kw_only=True, tag_field="push", tag="manifest"):
+    signed: Signed
+
+
+class PushChunk(Wire, frozen=True, kw_only=True, tag_field="push", tag="chunk"):
+    scope: str
+    snapshot_id: str
+    index: int
+    data: bytes
+
+
+class PushDelta(Wire, frozen=True, kw_only=True, tag_field="push", tag="delta"):
+    signed: Signed
+
+
+class PushKeys(Wire, frozen=True, kw_only=True, tag_field="push", tag="keys"):
+    keys: tuple[ScopeKey, ...]
+
+
+AnyPush = PushManifest | PushChunk | PushDelta | PushKeys
