@@ -8,17 +8,28 @@ from typing import Any
 import click
 
 from hil import remote
+from hil.layout import PLACES
+from hil.tray import WORDS
 
-STATIONS = ("in", "out", "till")
+PLAIN = "pupil, wristband, blocked, stranger, banned-chocolate, guardian, staff, poor"
+CARDS = "\n".join(f"{label:<14} {words}" for label, words in WORDS.items())
+HELP = f"""Show CARD to a reader of the running miniature and print what its screen then says.
+
+Plain numbers, at every reader: {PLAIN}.
+
+Cards that talk, at in and till:
+
+\b
+{CARDS}
+"""
 
 
-@click.command()
+@click.command(help=HELP)
 @click.argument("card")
-@click.option("--at", "station", type=click.Choice(STATIONS), required=True, help="Which reader.")
+@click.option("--at", "station", type=click.Choice(PLACES), required=True, help="Which reader.")
 @click.option("--run", "folder", type=click.Path(path_type=Path), default=remote.FOLDER,
               show_default=True, help="The folder of the running miniature.")  # fmt: skip
 def tap(card: str, station: str, folder: Path) -> None:
-    """Show CARD to a reader of the running miniature and print what its screen then says."""
     answer = remote.ask(folder, "/tap", {"card": card, "at": station, "wait": True})
     for line in screen_lines(answer.get("screen")):
         click.echo(line)
@@ -30,7 +41,8 @@ def screen_lines(screen: dict[str, Any] | None) -> list[str]:
         return ["the screen did not change"]
     lines = [str(screen.get("word", ""))]
     if text := screen.get("text"):
-        lines.append(str(text))
+        reason = screen.get("reason")
+        lines.append(f"{text} ({reason})" if reason else str(text))
     if name := screen.get("name"):
         lines.append(" · ".join(str(part) for part in (name, screen.get("group")) if part))
     if total := screen.get("answer_total"):

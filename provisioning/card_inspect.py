@@ -89,7 +89,9 @@ class Report:
         lines.append(f"it says that it is: {self.claims or 'nothing'} (a claim, nothing more)")
         if self.tier is not None:
             lines.append(f"tier {self.tier}; it proves {TIER_WORDS[self.tier]}")
-        if self.failure is not None:
+        if self.failure is not None and self.tier is None:
+            lines.append(f"it names nobody: {FAILURE_WORDS[self.failure]}")
+        elif self.failure is not None:
             lines.append(f"it was asked for more, and failed: {FAILURE_WORDS[self.failure]}")
         elif not self.asked:
             lines.append("no keys are here, so it was not asked for more")

@@ -5,7 +5,10 @@ so that a file typed by hand and one made here are judged alike.
 
     reader  ID:serial:PORT:FRAME[:KEY=VALUE…]      r1:serial:/dev/ttyUSB0:id12:access_point=north-in
             ID:pcsc[:NAME][:KEY=VALUE…]            r1:pcsc:ACS ACR122U:access_point=north-in
-    lane    LANE:DRIVER:POINT[,POINT…]
+            ID:pn532:PORT[:KEY=VALUE…]             r1:pn532:/dev/ttyUSB0:access_point=north-in
+            ID:osdp:PORT:FRAME:address=N:key_file=PATH[:KEY=VALUE…]
+            ID:wedge:PORT:FRAME[:KEY=VALUE…]       r1:wedge:/dev/input/by-id/…:d10
+    lane    LANE:DRIVER:[port=PATH,][fire=PIN,][hold=PIN,][tamper=PIN,]POINT[,POINT…]
     point   ID=DIRECTION:ZONE:relay=PIN[:KEY=VALUE…]
                               north:lgpio:north-in=in:school:relay=17:rotation=27/up
     pin     NUMBER[/low|/high][/up|/down|/none]    27/low/up: active at low level, pulled up
@@ -22,9 +25,18 @@ from typing import Any, Final
 
 from edge.model import SetupProblem
 
-READER_KEYS: Final = {"access_point": str, "baud": int}
-POINT_KEYS: Final = {"pulse_ms_max": int, "wait_ms_max": int}
-LINES: Final = ("relay", "rotation")
+READER_KEYS: Final = {
+    "access_point": str,
+    "baud": int,
+    "numbering": str,
+    "reversed": bool,
+    "address": int,
+    "key_file": str,  # OSDP.
+}
+POINT_KEYS: Final = {"pulse_ms_max": int, "wait_ms_max": int, "drive": str}
+LINES: Final = ("relay", "rotation", "green", "red", "amber", "buzzer", "button")
+LANE_LINES: Final = ("fire", "hold", "tamper")
+PORT: Final = "port"
 TEMPLATE_PARTS: Final = ("readers", "lanes", "control", "folders")
 READER_EXAMPLE: Final = "r1:serial:/dev/ttyUSB0:id12:access_point=north-in"
 LANE_EXAMPLE: Final = "north:lgpio:north-in=in:school:relay=17:rotation=27/up"
@@ -74,9 +86,11 @@ def read_reader(text: str) -> Table:
     items = text.split(":")
     pairs = _take_pairs("reader", text, items, READER_KEYS)
     match items:
-        case [name, "serial", *port, frame] if name and any(port):
+        case [name, "serial" | "osdp" | "wedge" as driver, *port, frame] if name and any(port):
             place = ":".join(port)
-            table: Table = {"id": name, "driver": "serial", "port": place, "frame": frame}
+            table: Table = {"id": name, "driver": driver, "port": place, "frame": frame}
+        case [name, "pn532", *port] if name and any(port):
+            table = {"id": name, "driver": "pn532", "port": ":".join(port)}
         case [name, "pcsc", *rest] if name:
             table = {"id": name, "driver": "pcsc"}
             if rest:
@@ -92,8 +106,17 @@ def read_lane(text: str) -> Table:
     driver, _, points = rest.partition(":")
     if not (name and driver and points):
         raise _unreadable("lane", text, f'write it like "{LANE_EXAMPLE}"')
-    found = [_read_point(text, point) for point in points.split(",")]
-    return {"id": name, "driver": driver, "access_points": found}
+    lane: Table = {"id": name, "driver": driver}
+    found = []
+    for item in points.split(","):
+        key, mark, value = item.partition("=")
+        if mark and key in LANE_LINES and key not in lane:
+            lane[key] = _read_pin(text, value)
+        elif mark and key == PORT and key not in lane:
+            lane[key] = value
+        else:
+            found.append(_read_point(text, item))
+    return lane | {"access_points": found}
 
 
 def same_meaning(left: str, right: str) -> bool:
@@ -123,7 +146,7 @@ def _read_point(lane: str, text: str) -> Table:
 
 
 def _take_lines(lane: str, items: list[str]) -> Table:
-    """Take `relay=…` and `rotation=…` out of the items."""
+    """Take `relay=…`, `rotation=…` and their like out of the items."""
     lines: Table = {}
     for item in list(items[1:]):
         key, mark, value = item.partition("=")
@@ -160,7 +183,9 @@ def _take_pairs(option: str, text: str, items: list[str], keys: Mapping[str, typ
             raise _unreadable(option, text, f'"{key}" is not one of {allowed}')
         if keys[key] is int and not (value.isascii() and value.isdigit()):
             raise _unreadable(option, text, f'{key} is "{value}"; give a whole number')
-        pairs[key] = keys[key](value)
+        if keys[key] is bool and value not in ("true", "false"):
+            raise _unreadable(option, text, f'{key} is "{value}"; give true or false')
+        pairs[key] = value == "true" if keys[key] is bool else keys[key](value)
     return pairs
 
 

@@ -1,4 +1,4 @@
-"""`moskvenok renew` and `moskvenok logs`: what a running device is asked for in its daily life."""
+"""`moskvenok connect`, `renew` and `logs`: what a running device is asked for in its daily life."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from edge.config import load
 from edge.model import SetupProblem
 from provisioning.output import config_option, json_option, print_json
 
+CONNECT_S: Final = 45.0  # Our choice: look-up, TCP, TLS and a welcome, each at its slowest.
+CONNECT_LOOK_S: Final = 0.25
 WAIT_S: Final = 150.0  # Our choice: an answer and a welcome, a minute each, and a little.
 LOOK_S: Final = 1.0
 MINUTES_MAX: Final = 24 * 60  # As of the order `fetch_logs`.
@@ -65,6 +67,45 @@ def _certificate(config: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise SetupProblem("sync is of another release than this command; restart it")
     return found
+
+
+def connected(
+    config: Path,
+    *,
+    wait: Callable[[float], None] = time.sleep,
+    now_s: Callable[[], float] = time.monotonic,
+) -> str:
+    """Have sync try now; the endpoint it reached. `SetupProblem` says why it could not."""
+    ask(config, "sync", {"request": "connect"})
+    until_s = now_s() + CONNECT_S
+    while True:
+        found = ask(config, "sync", {"request": "status"})
+        if found.get("connected") is True:
+            return str(found.get("endpoint"))
+        if found.get("next_try_s"):  # The attempt is over, and another is planned.
+            raise SetupProblem(
+                f"not reached: {found.get('reason') or 'no reason given'}; the device tries again "
+                f'in {found["next_try_s"]} s; run "moskvenok doctor broker"'
+            )
+        if now_s() >= until_s:
+            raise SetupProblem('no answer yet; run "moskvenok doctor broker"')
+        wait(CONNECT_LOOK_S)
+
+
+@click.command("connect")
+@config_option
+@json_option
+def connect(config: Path, as_json: bool) -> None:
+    """Have the device try to reach the city now, instead of waiting for its next attempt.
+
+    It notices by itself when its own cable or address comes back; this is for what was mended
+    further away. Where it is connected already, nothing happens.
+    """
+    endpoint = connected(config)
+    if as_json:
+        print_json({"ok": True, "endpoint": endpoint})
+    else:
+        click.echo(f"Connected to {endpoint}.")
 
 
 @click.command("renew")

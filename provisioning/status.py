@@ -81,7 +81,11 @@ def _of_edge(edge: dict[str, Any]) -> list[tuple[str, bool, str]]:
             for point in _items(lane.get("access_points"))
         ]
         lines.append((f"lane {lane.get('lane')}", lane.get("up") is False, "; ".join(points)))
+        alarms = ", ".join(str(alarm) for alarm in lane.get("alarms") or ())
+        if alarms:
+            lines.append((f"lane {lane.get('lane')}", True, f"alarm: {alarms}"))
     lines += _of_lists(edge.get("lists"))
+    lines += _of_alarms("edge", _part(edge, "disk").get("alarms"))
     if edge.get("lockdown") is True:
         lines.append(("lockdown", True, "by order of the city nobody is let in; way out is free"))
     if edge.get("simulated_taps") is True:
@@ -109,6 +113,8 @@ def _of_sync(sync: dict[str, Any], edge: dict[str, Any]) -> list[tuple[str, bool
         text = f"connected to {sync.get('endpoint')}, MQTT {sync.get('protocol')}"
     else:
         text = f"not connected: {sync.get('reason') or 'no reason yet'}"
+        if isinstance(sync.get("next_try_s"), int):
+            text += f"; next try in {sync['next_try_s']} s"
     lines = [("city", not connected, text)]
     if sync.get("refusal"):
         told = sync.get("refusal_text") or "ask the city's operator"
@@ -121,6 +127,7 @@ def _of_sync(sync: dict[str, Any], edge: dict[str, Any]) -> list[tuple[str, bool
         waiting = int(_number(stream.get("head")) - _number(stream.get("acknowledged")))
         text = "the city has everything" if waiting <= 0 else f"{waiting} facts wait for the city"
         lines.append((f"stream {name}", False, text))
+    lines += _of_alarms("sync", sync.get("alarms"))
     refused = sync.get("refused")
     counted = {k: n for k, n in refused.items() if n} if isinstance(refused, dict) else {}
     if counted:
@@ -145,6 +152,17 @@ def _of_identity(sync: dict[str, Any]) -> list[tuple[str, bool, str]]:
         text = f"version {configuration.get('wanted')} {state}" + (f": {why}" if why else "")
         lines.append(("configuration", state in ("rolled_back", "refused"), text))
     return lines
+
+
+def _of_alarms(process: str, alarms: Any) -> list[tuple[str, bool, str]]:
+    """What a process wants somebody to know, one line each."""
+    found = alarms if isinstance(alarms, list) else []
+    return [(f"alarm {process}", True, str(alarm)) for alarm in found]
+
+
+def _part(found: dict[str, Any], name: str) -> dict[str, Any]:
+    part = found.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def _items(found: Any) -> list[dict[str, Any]]:

@@ -8,10 +8,12 @@ a service in memory that is restarted, and whose reader is unplugged, in the mid
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -22,6 +24,8 @@ from edge.keyring import Keyring
 from edge.messages import AccessFact, SaleFact, SaleRefused
 from edge.model import AccessReason, DeviceFault, Outcome, PurchaseReason, UidKind
 from edge.offline_cache.card_counters import CardCounters
+from edge.pos.cashier import NOTICE_TEXTS
+from edge.pos.till import Notice
 from edge.readers.dialogue import Evidence, Failure, Tier, run
 from edge.readers.open_reader import open_reader
 from edge.readers.pcsc import PcscSession
@@ -117,8 +121,11 @@ def test_a_genuine_card_is_let_in_with_what_it_proved(
     [
         ("clone", AccessReason.TIER_BELOW_ENROLLED, 0, Failure.WRONG_KEY),
         ("factory", AccessReason.TIER_BELOW_ENROLLED, 0, Failure.WRONG_KEY),
+        ("pupil-clone", AccessReason.TIER_BELOW_ENROLLED, 0, Failure.WRONG_KEY),
+        ("pupil-factory", AccessReason.TIER_BELOW_ENROLLED, 0, Failure.WRONG_KEY),
         ("copy", AccessReason.TIER_BELOW_ENROLLED, 1, Failure.UNKNOWN_FAMILY),
         ("bank", AccessReason.UNKNOWN_CREDENTIAL, 1, None),
+        ("classic", AccessReason.UNKNOWN_CREDENTIAL, 1, None),
     ],
 )
 def test_a_copy_is_refused_and_the_record_says_whose_it_is(
@@ -130,13 +137,15 @@ def test_a_copy_is_refused_and_the_record_says_whose_it_is(
     failure: Failure | None,
 ) -> None:
     with running(gate) as station:
-        tap(station, prove(station, city.cards.make("staff-424")))
+        genuine_name = "pupil-static" if name.startswith("pupil") else "staff-424"
+        tap(station, prove(station, city.cards.make(genuine_name)))
         genuine = last_access(station)
+        assert genuine.tier == 6
         station.agent.gates["north-in"]._last = None
         tap(station, prove(station, city.cards.make(name)))
         fact = last_access(station)
         assert (fact.outcome, fact.reason, fact.tier) == (Outcome.DENY, reason, tier)
-        if name != "bank":
+        if reason is not AccessReason.UNKNOWN_CREDENTIAL:
             assert (fact.credential, fact.cardholder) == (genuine.credential, genuine.cardholder)
         counted = {n for n in station.agent.counters if n.startswith("not_proven_")}
         assert counted == ({f"not_proven_{failure}"} if failure else set())
@@ -158,6 +167,41 @@ def test_every_failed_read_says_what_to_do(failure: Failure) -> None:
     to_officer = failure in DISPROVED or failure is Failure.NO_KEY
     assert ("охраннику" in shown.text) is to_officer
     assert (shown.word == "К ОХРАННИКУ") is to_officer
+
+
+def test_every_failed_read_has_a_sentence_of_its_own_in_both_languages() -> None:
+    """At the lane, on the bench's page, and at the till; each says what to do next."""
+    lane = {failure: officer.failed_read(failure.value, now_ms=0).text for failure in Failure}
+    assert len(set(lane.values())) == len(Failure)
+    page = resources.files("hil.page").joinpath("app.js").read_text(encoding="utf-8")
+    table = page.partition("const REASONS_EN = {")[2].partition("\n};")[0]
+    english = dict(re.findall(r'\b(\w+): "([^"]+)"', table))
+    assert len({english[failure.value] for failure in Failure}) == len(Failure)
+    till = {failure: NOTICE_TEXTS[Notice(f"card_{failure.value}")] for failure in Failure}
+    assert len({text.ru for text in till.values()} | {text.en for text in till.values()}) == (
+        2 * len(Failure)
+    )
+    for failure, text in till.items():
+        for said in (lane[failure], text.ru, english[failure.value], text.en):
+            found, _, do = said.partition(": ")
+            assert found and do, said
+        again = any(word in text.ru for word in ("приложите", "уберите"))
+        assert again is (failure not in DISPROVED and failure is not Failure.NO_KEY)
+
+
+def test_a_copy_right_after_its_original_is_not_taken_for_it(
+    city: CardSchool, gate: DeviceSettings
+) -> None:
+    """The rule that the same card within 3 s is no new decision is about the same card."""
+    with running(gate) as station:
+        for name in ("staff-424", "clone", "staff-424"):
+            outcome = prove(station, city.cards.make(name))
+            tap(station, outcome)
+            station.time[0] -= 10_000  # At once, that is.
+        reasons = [f.reason for f in station.facts() if isinstance(f, AccessFact)]
+        assert reasons == [
+            AccessReason.AUTHORIZED, AccessReason.TIER_BELOW_ENROLLED, AccessReason.AUTHORIZED,
+        ]  # fmt: skip
 
 
 def test_a_card_whose_key_was_lost_goes_to_a_person(city: CardSchool, gate: DeviceSettings) -> None:
@@ -301,10 +345,11 @@ def test_the_cashier_is_told_of_a_card_that_named_nobody(tmp_path: Path, city: C
     with running(settings) as station:
         till = station.agent.till
         assert till is not None
-        tap(station, Failure.LEFT_FIELD)
-        assert till.view().reason is not None and "not read" in till.view().reason.en  # type: ignore[union-attr]
-        tap(station, Failure.WRONG_KEY)
-        assert till.view().reason is not None and "genuine" in till.view().reason.en  # type: ignore[union-attr]
+        for failure, word in ((Failure.LEFT_FIELD, "AGAIN"), (Failure.WRONG_KEY, "NO")):
+            tap(station, failure)
+            view = till.view()
+            assert view.reason is not None and view.reason.key == f"notice.card_{failure}"
+            assert view.word.en == word
 
 
 # --- 500 taps --------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ ZERO_BLOCK = bytes(AES_BLOCK)
 REDUCTION = {AES_BLOCK: 0x87, DES_BLOCK: 0x1B}
 
 # Chips are shipped with these: AES chips with keys of all zero, Ultralight C with the key of
-# MF0ICU2 7.5.10, table 13, here as the cipher takes it and as it stands in the pages.
+# MF0ICU2 7.5.10 (table 13), here as the cipher takes it and as it stands in the pages.
 FACTORY_AES_KEYS = (bytes(KEY_SIZE),)
 FACTORY_2TDEA_KEYS = (bytes(KEY_SIZE), b"IEMKAERB!NACUOYF", b"BREAKMEIFYOUCAN!")
 
@@ -134,7 +134,7 @@ def cmac(key: bytes, message: bytes) -> bytes:
 
 
 def truncated(mac: bytes) -> bytes:
-    """Every second byte of a CMAC, the one sent as MACt: NT4H2421Gx 9.1.3, MF0AES(H)20 8.8.3.
+    """Every second byte of a CMAC, as it is sent: NT4H2421Gx 9.1.3, and so in an Ultralight AES.
 
     >>> truncated(bytes(range(16))).hex()
     '01030507090b0d0f'

@@ -59,7 +59,13 @@ def open_reader(
         found = f"{problem.key} is {problem.found!r}; {problem.do}"
         raise SetupProblem(f"reader {settings.reader_id}: {found}")
     session = _session(settings, cards, now_ms)
-    return ReaderWorker(reader_id=settings.reader_id, session=session, wake=wake, now_ms=now_ms)
+    return ReaderWorker(
+        reader_id=settings.reader_id,
+        session=session,
+        wake=wake,
+        now_ms=now_ms,
+        port=settings.port,
+    )
 
 
 def new_frame(settings: ReaderSettings) -> Frame:

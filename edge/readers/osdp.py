@@ -5,7 +5,8 @@ others is here and in `osdp_watch.py`: when a reader counts as up, how old a car
 lamp says. One reader to a port: the bus of two readers on one cable is not shared.
 
 The secure channel is enforced with the key of this reader. The default key is refused, and nothing
-here ever sets a key: a reader without ours stays down until a technician pairs it.
+here ever sets a key: a reader without ours stays down until a technician pairs it
+(`osdp_pairing.py`, `moskvenok reader pair`).
 
 `osdp_sys` is used as it is, because its wrapper `osdp` keeps every event in a queue without a
 limit and drives the line from a thread of its own.
@@ -35,6 +36,7 @@ from edge.settings import ReaderSettings
 KEY_SIZE = 16  # The secure channel is AES-128.
 DEFAULT_KEY = bytes(range(0x30, 0x40))  # SCBK-D, the same in every reader that is sold.
 KEY_FILE_BYTES_MAX = 256  # Our choice: 32 hex digits and a line end need 34.
+PAIR = 'pair the reader: "moskvenok reader pair"'
 OTHERS = stat.S_IROTH | stat.S_IWOTH
 REFRESH_S = 0.005  # Measured: a card comes in 52 ms; in 88 ms with the 20 ms of libosdp's wrapper.
 WRITE_S_MAX = 0.5  # Our choice: a packet takes 60 ms at 9600 baud.
@@ -124,7 +126,7 @@ def load_key(settings: ReaderSettings) -> bytes:
             mode = path.stat().st_mode
             text = file.read(KEY_FILE_BYTES_MAX + 1)
     except OSError as problem:
-        raise SetupProblem(f"{where}: {problem.strerror}; pair the reader") from problem
+        raise SetupProblem(f"{where}: {problem.strerror}; {PAIR}") from problem
     if mode & OTHERS:
         raise SetupProblem(f"{where}: others may read it; run: chmod o= {path}")
     try:
@@ -132,10 +134,10 @@ def load_key(settings: ReaderSettings) -> bytes:
     except ValueError:
         key = b""
     if len(key) != KEY_SIZE:
-        raise SetupProblem(f"{where}: not 32 hex digits; pair the reader")
+        raise SetupProblem(f"{where}: not 32 hex digits; move it away, then {PAIR}")
     if key == DEFAULT_KEY or not any(key):
         raise SetupProblem(
-            f"{where}: holds a key that every reader is sold with; pair the reader with its own"
+            f"{where}: holds a key that every reader is sold with; move it away, then {PAIR}"
         )
     return key
 
@@ -204,6 +206,20 @@ class Line:
             self.fault = fault if isinstance(fault, OSError) else OSError(str(fault))
 
 
+def described(settings: ReaderSettings, line: Line, *, key: bytes, flags: int) -> dict[str, Any]:
+    """The reader as libosdp wants to know it; the last five are a reader's own to say."""
+    return {
+        "name": settings.reader_id,
+        "address": settings.address,
+        "flags": flags,
+        "scbk": key,
+        "channel": line,
+        **dict.fromkeys(
+            ("version", "model", "vendor_code", "serial_number", "firmware_version"), 0
+        ),
+    }
+
+
 class OsdpSession:
     """One reader on one port."""
 
@@ -236,7 +252,9 @@ class OsdpSession:
         """One connection from its beginning to its loss."""
         line.begin()
         events: list[dict[str, Any]] = []
-        panel = self._library.ControlPanel([self._description(line)])
+        flags = self._library.FLAG_ENFORCE_SECURE
+        description = described(self._settings, line, key=self._key, flags=flags)
+        panel = self._library.ControlPanel([description])
 
         def keep(_: int, event: dict[str, Any]) -> int:
             events.append(event)
@@ -267,25 +285,12 @@ class OsdpSession:
                 self._show(panel)
             line.wait(REFRESH_S)
 
-    def _description(self, line: Line) -> dict[str, Any]:
-        """The reader as libosdp wants to know it; the last five are a reader's own to say."""
-        return {
-            "name": self._settings.reader_id,
-            "address": self._settings.address,
-            "flags": self._library.FLAG_ENFORCE_SECURE,
-            "scbk": self._key,
-            "channel": line,
-            **dict.fromkeys(
-                ("version", "model", "vendor_code", "serial_number", "firmware_version"), 0
-            ),
-        }
-
     def _absence(self, line: Line, *, was_secure: bool) -> str:
         at = f"address {self._settings.address} on {self._settings.port}"
         if line.has_heard and not was_secure:
             return (
                 f"reader {self._settings.reader_id}: {at} gives no secure answers; check its key, "
-                "and pair the reader if it holds another; then check cable and baud rate"
+                f"and if it holds another, {PAIR}; then check cable and baud rate"
             )
         return (
             f"reader {self._settings.reader_id}: no answer from {at} at {self._settings.baud} "

@@ -180,7 +180,7 @@ class PcscSession:
         """Ask the card who it is and report it. The UID, or b"" where there is none."""
         worker.beat()
         at_ms, outcome = self._ask_card(worker, context, name)
-        if outcome is None:  # Reset by another program: the dialogue begins anew, once.
+        if outcome is None:  # The dialogue begins anew, once.
             worker.beat()
             at_ms, outcome = self._ask_card(worker, context, name)
         worker.beat()
@@ -204,8 +204,9 @@ class PcscSession:
     ) -> tuple[int, Evidence | Failure | None]:
         """One dialogue over a connection of its own: what came of it, and when.
 
-        None when the card was reset under it. The time is that of the last command: the answer
-        may be older than it looks where this process was held up, and never younger.
+        None when the card was reset under it, or the reader could not begin. The time is that of
+        the last command: the answer may be older than it looks where this process was held up, and
+        never younger.
         """
         scard = self._scard
         at_ms = worker.now_ms()
@@ -215,10 +216,9 @@ class PcscSession:
             scard.SCARD_SHARE_EXCLUSIVE,
             scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1,
         )
-        if code == scard.SCARD_W_RESET_CARD:
-            return at_ms, None
         if code:
-            return at_ms, self._failure(code)
+            failure = self._failure(code)  # Nothing was asked of the card yet: it may be again.
+            return at_ms, None if failure is Failure.READER_ERROR else failure
         pci = scard.SCARD_PCI_T0 if protocol == scard.SCARD_PROTOCOL_T0 else scard.SCARD_PCI_T1
         codes: list[int] = []
 

@@ -13,7 +13,8 @@ Ultralight AES counts wrong keys over its whole life: at AUTH_LIM it refuses the
 A key here is in the order of the cipher. The chips keep it in their pages the other way round
 (MF0ICU2 7.5.7, MF0AES(H)20 8.6.3): card makers have mixed that up before.
 
-Sources: MF0ICU2 rev. 3.3 (7.5, 9.5), MF0AES(H)20 (8.6, 8.8), AN13452.
+Sources: MF0ICU2 rev. 3.3 (7.5, 9), MF0AES(H)20, AN13452. How far their clause numbers were checked
+stands in README.md beside this file.
 """
 
 from __future__ import annotations
@@ -40,10 +41,12 @@ CASCADE_TAG = 0x88  # ISO/IEC 14443-3: part of the first check byte of a seven-b
 RANDOM_SIZE_C = DES_BLOCK
 RANDOM_SIZE_AES = 2 * AES_BLOCK  # One RndA for the data key, one for the UID key.
 
-# Ultralight C, MF0ICU2 7.5.3 and 7.5.8: READ gives pages 28h to 2Bh.
+# Ultralight C, MF0ICU2 7.5.3 (lock bytes 2 and 3) and 7.5.8 (AUTH0): READ gives pages 28h to 2Bh.
 CONFIG_PAGE_C = 0x28
-LOCK_KEYS_C = 0x80  # Lock byte 3: the key pages are written no more.
-AUTH0_SAFE_C = range(0x03, 0x2B)  # 7.5.10: keys and AUTH0/AUTH1 only written after authentication.
+# Lock byte 3: the key pages are written no more. That it is this bit is what public programs for
+# the chip say; the safe range of AUTH0 below, which is in the data sheet, holds without it.
+LOCK_KEYS_C = 0x80
+AUTH0_SAFE_C = range(0x03, 0x2B)  # 7.5.10: up to 2Ah keys and AUTH0/AUTH1 need authentication.
 
 # Ultralight AES, MF0AES(H)20 tables 7 to 15: pages 29h (CFG), 2Ah (ACCESS) to 2Dh (LOCK_KEYS).
 CONFIG_PAGE_AES = 0x29

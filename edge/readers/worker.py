@@ -3,6 +3,9 @@
 A driver brings a `Session`: what it takes to open its device and serve it until something breaks.
 The worker owns the rest, the same for all drivers: the thread, the back-off, the queue, repeats,
 random UIDs, and the watch over a session that hangs. It touches no database and no relay.
+
+A port that was pulled out is looked for twice a second: whoever puts the plug back after an hour
+sees the reader come up at once, and not when a long delay is over.
 """
 
 from __future__ import annotations
@@ -69,9 +72,12 @@ class ReaderWorker:
         wake: Callable[[], None],
         now_ms: Callable[[], int] = monotonic_ms,
         jitter: Callable[[], float] = random.random,
+        port: str = "",
     ) -> None:
+        """`port` is the path that comes and goes with the plug; "" where there is none."""
         self._reader_id = reader_id
         self._session = session
+        self._port = port
         self._wake = wake
         self._jitter = jitter
         self.now_ms = now_ms
@@ -227,12 +233,19 @@ class ReaderWorker:
             self._wait(delay_ms)
 
     def _wait(self, delay_ms: int) -> None:
+        was_gone = self._is_gone()
         while delay_ms > 0 and not self.stopping:
+            if was_gone and not self._is_gone():
+                self._backoff = Backoff()
+                break
             self.beat()
             slice_ms = min(delay_ms, WAIT_SLICE_MS_MAX)
             self._stop.wait(slice_ms / 1_000)
             delay_ms -= slice_ms
         self.beat()
+
+    def _is_gone(self) -> bool:
+        return bool(self._port) and not Path(self._port).exists()
 
     def _put(self, event: ReaderEvent) -> None:
         if not self.stopping:

@@ -54,9 +54,11 @@ station = "{station}"
 endpoints = ["mqtt://127.0.0.1:9"]
 [[readers]]
 id = "r1"
-driver = "pcsc"
-name = "Virtual PCD"
+{reader}
 {access_point}
+"""
+PCSC = """driver = "pcsc"
+name = "Virtual PCD"
 """
 LANE = """[[lanes]]
 id = "north"
@@ -100,14 +102,17 @@ def card_school(folder: Path) -> Iterator[CardSchool]:
         store.close()
 
 
-def build_station(folder: Path, city: CardSchool, *, station: str = "entrance") -> DeviceSettings:
-    """The station's folder, with everything that sync would have brought."""
+def build_station(
+    folder: Path, city: CardSchool, *, station: str = "entrance", reader: str = PCSC
+) -> DeviceSettings:
+    """The station's folder, with everything that sync would have brought. `reader` is TOML."""
     for name in ("state", "identity", "run"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     entrance = station == "entrance"
     toml = TOML.format(
         device=f"s0001-{station}",
         station=station,
+        reader=reader,
         access_point='access_point = "north-in"' if entrance else "",
     )
     path = folder / "device.toml"

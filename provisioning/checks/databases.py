@@ -28,7 +28,7 @@ FREE_BYTES_MIN: Final = 200 * 1024 * 1024  # Our choice: a snapshot beside the o
 ASIDE: Final = {
     FileKind.JOURNAL: "stop edge, keep a copy of the file, start edge: it begins a new journal",
     FileKind.SYNC: "stop sync, move the file away but keep it, start sync: it fetches all again",
-    FileKind.PICTURE: "stop sync, remove the file, start sync: it fetches the list again",
+    FileKind.PICTURE: 'sync fetches the list again by itself; if it waits: "moskvenok connect"',
 }
 
 

@@ -11,11 +11,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from edge.settings import DeviceSettings, LaneSettings, LineSettings, Pull
+from edge.settings import DeviceSettings, Driver, LaneSettings, LineSettings, Pull
 from provisioning.checks.finding import Device, Finding, attention, ok, wrong
 
 PART: Final = "lines"
 CHIPS: Final = "gpiochip*"
+PULLED_UP_MAX: Final = 8  # BCM2835 ARM Peripherals, 6.2: GPIO 0 to 8 are pulled up at reset.
+ALARMS: Final = {
+    "fire_alarm": "the fire alarm's wire is active: if there is no fire, check its polarity",
+    "fire_clear": "the alarm is over: an officer ends the release at the station's screen",
+    "tamper": "shut the turnstile's housing",
+    "stuck": "the officer's button is held down, or its polarity is wrong",
+    "hold": "the holding line does not move, and the lane is free: read what edge logs",
+}
 
 
 def examine(device: Device) -> Iterator[Finding]:
@@ -27,8 +35,11 @@ def examine(device: Device) -> Iterator[Finding]:
                 "the driver is mock: no wire moves",
                 'write driver = "lgpio" unless this is a bench',
             )
+        elif lane.driver == Driver.RELAY_BOARD:
+            yield _board(lane)
         else:
             yield from _real(lane)
+            yield from _at_reset(lane)
     if device.settings.lanes:
         yield from _pins(device.settings)
         yield from _by_edge(device)
@@ -55,7 +66,7 @@ def _real(lane: LaneSettings) -> Iterator[Finding]:
 def _pins(settings: DeviceSettings) -> Iterator[Finding]:
     taken: dict[int, str] = {}
     points = [point for lane in settings.lanes for point in lane.access_points]
-    lines = [line for p in points for line in (p.relay, p.rotation) if line is not None]
+    lines = [line for lane in settings.lanes for line in (*lane.outputs, *lane.inputs)]
     for line in lines:
         if line.pin in taken:
             found = f"pin {line.pin} is also {taken[line.pin]}"
@@ -69,11 +80,45 @@ def _pins(settings: DeviceSettings) -> Iterator[Finding]:
                 "no rotation sensor: a passage is assumed, not seen",
                 "wire one if the turnstile has it, and describe it in device.toml",
             )
-        elif point.rotation.pull is Pull.NONE:
-            yield _no_pull(point.rotation)
+    for lane in settings.lanes:
+        yield from (_no_pull(line) for line in lane.inputs if line.pull is Pull.NONE)
+        if lane.fire is None:
+            yield attention(
+                PART,
+                lane.lane_id,
+                "no copy of the fire alarm: no fire is on record, and screens do not tell of it",
+                "wire one beside the alarm's own wire to the turnstile, and describe it as fire",
+            )
     if len(taken) == len(lines):
         pins = ", ".join(f"{line.line_id} {line.pin}" for line in lines)
         yield ok(PART, settings.source, f"{len(lines)} lines, each with its pin: {pins}")
+
+
+def _at_reset(lane: LaneSettings) -> Iterator[Finding]:
+    """From power-on until the agent starts, the chip's own pull is what moves an output whose
+    resistor outside is missing."""
+    for line in lane.outputs:
+        pulled_up = line.pin <= PULLED_UP_MAX
+        if pulled_up is line.active_high:
+            way, other = ("up", "9 to 27") if pulled_up else ("down", "0 to 8")
+            yield wrong(
+                PART,
+                f"{line.line_id}, pin {line.pin}",
+                f"is pulled {way} when power comes, and that is its active level",
+                f"wire it to one of GPIO {other}, or turn its polarity round",
+            )
+
+
+def _board(lane: LaneSettings) -> Finding:
+    """The board's port, not opened: that would be a touch."""
+    where = f"{lane.lane_id}, {lane.port}"
+    if not Path(lane.port).exists():
+        do = "check the board's plug, and the lane's port in device.toml"
+        return wrong(PART, where, "the relay board's port is not there", do)
+    if not os.access(lane.port, os.R_OK | os.W_OK):
+        do = "run this as root; for the agent: usermod -aG dialout moskvenok"
+        return wrong(PART, where, "the relay board's port may not be opened by this user", do)
+    return ok(PART, where, "the relay board's port is there")
 
 
 def _no_pull(line: LineSettings) -> Finding:
@@ -81,7 +126,7 @@ def _no_pull(line: LineSettings) -> Finding:
     return attention(
         PART,
         f"{line.line_id}, pin {line.pin}",
-        "no pull: a loose wire reads as turning",
+        "no pull: a loose wire reads as anything",
         f'check for a resistor outside, or write pull = "{way}"',
     )
 
@@ -92,6 +137,9 @@ def _by_edge(device: Device) -> Iterator[Finding]:
         name = str(lane.get("lane", "?"))
         if lane.get("up") is False:
             yield wrong(PART, name, "edge says it is down", "read what edge logs about this lane")
+        for alarm in lane.get("alarms") or ():
+            do = ALARMS.get(str(alarm).split(" ")[0], "look at the lane")
+            yield attention(PART, name, f"edge reports an alarm: {alarm}", do)
 
 
 def _lanes(edge: dict[str, Any] | None) -> list[dict[str, Any]]:

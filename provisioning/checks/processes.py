@@ -28,6 +28,7 @@ def examine(device: Device) -> Iterator[Finding]:
             since = said.get("uptime_s")
             up = f", for {age_text(since)}" if isinstance(since, int) else ""
             yield ok(PART, path, f"{process} runs{up}")
+    yield from _alarms(device)
     edge = device.status("edge")
     if edge is not None and edge.get("simulated_taps"):
         yield attention(
@@ -36,6 +37,19 @@ def examine(device: Device) -> Iterator[Finding]:
             "simulated taps are on: whoever is at this machine can play any card",
             "take control.simulated_taps out of the file unless this is a bench; restart edge",
         )
+
+
+def _alarms(device: Device) -> Iterator[Finding]:
+    """What the processes themselves want somebody to know. Each says what to do after its `;`."""
+    for process in PROCESSES:
+        said = device.status(process) or {}
+        found = said.get("disk") if process == "edge" else said
+        alarms = found.get("alarms") if isinstance(found, dict) else None
+        for alarm in alarms if isinstance(alarms, list) else []:
+            text, mark, do = str(alarm).rpartition("; ")
+            if not mark:
+                text, do = str(alarm), "tell the city's operator"
+            yield attention(PART, process, text, do)
 
 
 def _silent(device: Device, process: str, problem: Exception) -> Finding:

@@ -31,6 +31,8 @@ def examine(device: Device) -> Iterator[Finding]:
             yield _pcsc(reader)
         else:
             yield _serial(reader)
+        if reader.driver == "osdp" and found is None:
+            yield from _key(reader)
         if reader.driver in ON_A_LINE and not reader.port.startswith("/dev/serial/by-"):
             yield from _moving_name(reader)
 
@@ -85,6 +87,18 @@ def _try_to_open(reader: ReaderSettings, where: str) -> Finding:
         do = "stop the program that uses it, or check its plug"
         return wrong(PART, where, f"cannot be opened: {error}", do)
     return ok(PART, where, "can be opened")
+
+
+def _key(reader: ReaderSettings) -> Iterator[Finding]:
+    """Whether an OSDP reader was paired; edge does not start without its key."""
+    from edge.readers.osdp import load_key
+
+    try:
+        load_key(reader)
+    except SetupProblem as problem:
+        yield told(
+            PART, reader.reader_id, problem, f'run "moskvenok reader pair {reader.reader_id}"'
+        )
 
 
 def _pcsc(reader: ReaderSettings) -> Finding:

@@ -4,8 +4,10 @@ virtual reader that stands in for it.
 Method: one suite over benches (`tests/support/reader_benches.py`): each serial family and a
 keyboard wedge on a pty, PC/SC over a service in memory, a PN532 and an OSDP reader behind their
 own protocols on a pty, and PC/SC over a real pcscd. For the last one the file runs itself again in
-namespaces of its own. A card that follows stands as a fence where nothing must have come before
-it; time is moved by the test's clock, not waited for.
+namespaces of its own. With `RIG=<device.toml>` the suite is run on a real reader too, and the
+terminal says which card to show (`RIG_READER=<id>` names another than the first; run it with
+`-n 0 -k rig`); the hands at that bench are tried here on a pty. A card that follows stands as a
+fence where nothing must have come before it; time is moved by the test's clock, not waited for.
 """
 
 from __future__ import annotations
@@ -29,19 +31,58 @@ from edge.readers.watch import REPEAT_MS_MAX
 from hil.devices.pcsc_stack import PcscStack, is_inside, pcsc_missing, rerun_inside
 from hil.devices.reader_listener import Listener
 from tests.support.reader_benches import FAMILIES, Bench, VpcdBench, make_bench
+from tests.support.reader_rig import AtTerminal, RigBench, rig_settings
 
 pytestmark = pytest.mark.slow
 
 RERUN_S_MAX = 180.0  # Our choice: ten times what it takes on an idle machine.
 
 
-@pytest.fixture(params=["vpcd"] if is_inside() else FAMILIES)
+OF_A_RIG = pytest.param(
+    "rig",
+    marks=[
+        pytest.mark.rig,
+        pytest.mark.skipif("RIG" not in os.environ, reason="no rig here: set RIG=<device.toml>"),
+    ],
+)
+
+
+class Hands:
+    """A person at a virtual reader, for the bench that a real one stands on."""
+
+    def __init__(self, virtual: Bench) -> None:
+        self._virtual = virtual
+        self._cards = (*virtual.uids, virtual.begins_with_08)
+
+    def show(self, card: int) -> None:
+        self._virtual.show(self._cards[card])
+
+    def take_away(self) -> None:
+        self._virtual.take_away()
+
+    def unplug(self) -> None:
+        self._virtual.unplug()
+
+    def replug(self) -> None:
+        self._virtual.replug()
+
+    def confirm(self) -> None:
+        self._virtual.wait_noticed()
+
+
+@pytest.fixture(params=["vpcd"] if is_inside() else [*FAMILIES, "hands", OF_A_RIG])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     made: Bench
     if request.param == "vpcd":
         stack = PcscStack(tmp_path)
         stack.start()
         made = VpcdBench(stack)
+    elif request.param == "hands":
+        virtual = make_bench("hex_line", tmp_path)
+        request.addfinalizer(virtual.close)
+        made = RigBench(virtual.settings, Hands(virtual))
+    elif request.param == "rig":
+        made = RigBench(rig_settings(), AtTerminal())
     else:
         made = make_bench(request.param, tmp_path)
     yield made

@@ -373,6 +373,7 @@ def test_a_device_says_what_it_would_decide_and_why(run: Run, tmp_path: Path, la
         (BlankDesfire(UID), "DESFire EV2"),
         (BlankDesfire(UID, major=0x33), "DESFire EV3"),
         (BlankDesfire(UID, major=0x99), "type 01, version 99"),
+        (BlankNtag424(UID), "NTAG 424 DNA"),
         (UidCard(UID), "nothing"),
     ],
 )

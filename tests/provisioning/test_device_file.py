@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from edge.config import parse
 from edge.model import Direction, SetupProblem, Station
-from edge.settings import Pull
+from edge.settings import Drive, Pull
 from provisioning.device_file import (
     Body,
     compose,
@@ -43,6 +43,54 @@ BODY = Body(
 )
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("r1:pn532:/dev/ttyUSB0", {"driver": "pn532", "port": "/dev/ttyUSB0"}),
+        (f"r1:pn532:{LONG_PORT}", {"driver": "pn532", "port": LONG_PORT}),
+        (
+            f"r1:osdp:{LONG_PORT}:uid:address=3:key_file=/var/lib/moskvenok/identity/r1.osdp",
+            {
+                "driver": "osdp",
+                "port": LONG_PORT,
+                "frame": "uid",
+                "address": 3,
+                "key_file": "/var/lib/moskvenok/identity/r1.osdp",
+            },
+        ),
+        (
+            "r1:wedge:/dev/input/by-path/a:b-event-kbd:d10:numbering=prox125",
+            {
+                "driver": "wedge",
+                "port": "/dev/input/by-path/a:b-event-kbd",
+                "frame": "d10",
+                "numbering": "prox125",
+            },
+        ),
+        (
+            "r1:serial:/dev/ttyS0:hex_line:reversed=true:baud=19200",
+            {
+                "driver": "serial",
+                "port": "/dev/ttyS0",
+                "frame": "hex_line",
+                "reversed": True,
+                "baud": 19200,
+            },
+        ),
+    ],
+)
+def test_every_reader_family_can_be_typed(typed: str, meant: dict[str, object]) -> None:
+    body = replace(BODY, station="till", readers=(typed,), lanes=())
+    assert read_reader(typed) == {"id": "r1"} | meant
+    (reader,) = parse(compose(body).encode(), Path("/x/device.toml")).readers
+    assert {key: getattr(reader, key) for key in meant} == meant
+
+
+def test_a_yes_or_no_is_written_true_or_false() -> None:
+    with pytest.raises(SetupProblem, match=r'reversed is "yes"; give true or false'):
+        read_reader("r1:serial:/dev/ttyS0:hex_line:reversed=yes")
+
+
 def test_what_is_typed_is_what_the_agent_reads() -> None:
     settings = parse(compose(BODY).encode(), Path("/x/device.toml"))
     assert (settings.device_id, settings.site_id) == ("gate-1", "school-7")
@@ -62,6 +110,30 @@ def test_what_is_typed_is_what_the_agent_reads() -> None:
     )
     assert (out.relay.pin, out.relay.active_high, out.rotation) == (22, False, None)
     assert out.wait_ms_max == 7000
+
+
+def test_a_lane_with_everything_is_what_the_agent_reads() -> None:
+    text = (
+        "north:lgpio:fire=5/low/up,hold=24,tamper=6/up,"
+        "north-in=in:school:relay=17:green=12:red=16:amber=20:buzzer=21:button=7/low/up:drive=level"
+    )
+    body = replace(BODY, readers=BODY.readers[:1], lanes=(text,))
+    (lane,) = parse(compose(body).encode(), Path("/x/device.toml")).lanes
+    assert lane.fire is not None and (lane.fire.pin, lane.fire.pull) == (5, Pull.UP)
+    assert [line.line_id for line in lane.inputs] == [
+        "north.fire",
+        "north.tamper",
+        "north-in.button",
+    ]
+    assert [line.pin for line in lane.outputs] == [17, 12, 16, 20, 21, 24]
+    assert lane.access_points[0].drive is Drive.LEVEL
+
+
+def test_a_relay_board_has_a_port_that_may_hold_colons() -> None:
+    text = f"north:relay_board:port={LONG_PORT},north-in=in:school:relay=1"
+    body = replace(BODY, readers=BODY.readers[:1], lanes=(text,))
+    (lane,) = parse(compose(body).encode(), Path("/x/device.toml")).lanes
+    assert (lane.driver, lane.port) == ("relay_board", LONG_PORT)
 
 
 def test_a_till_needs_no_lane() -> None:

@@ -34,9 +34,9 @@ from edge import config
 from edge.clock import Clock
 from edge.messages import VersionMark
 from edge.model import Station
-from edge.offline_cache import apply
 from edge.offline_cache.apply import Pictures, picture_path
 from edge.offline_cache.marks import raise_floor, set_anchor
+from edge.offline_cache.picture import PictureMeta, write_meta
 from edge.offline_cache.record import open_journal
 from edge.offline_cache.store import SCHEMA_VERSIONS, FileKind, Writer
 from provisioning.checks.finding import Device, Finding, State
@@ -306,9 +306,9 @@ def pictures_in(folder: Path, writer: Writer) -> Iterator[Callable[[str], None]]
         path = picture_path(folder, scope, 1)
         file = Writer(path, FileKind.PICTURE)
         with file.transaction() as db:
-            apply._write_meta(
+            write_meta(
                 db,
-                apply.PictureMeta(
+                PictureMeta(
                     version=VersionMark(1, 7),
                     set_digest=bytes(32),
                     identifier_key_version=1,
@@ -615,6 +615,60 @@ def test_a_sensor_without_pull_or_none_at_all_is_told(installed: Path) -> None:
     assert worst(look(installed, "lines"), "assumed").state is State.ATTENTION
 
 
+@pytest.mark.parametrize(
+    ("pin", "active_high", "unsafe"),
+    [(8, True, True), (9, True, False), (8, False, False), (9, False, True)],
+)
+def test_an_output_whose_pull_at_reset_is_its_active_level_is_refused(
+    installed: Path, pin: int, active_high: bool, unsafe: bool
+) -> None:
+    """On all that are outputs: a relay opens, a holding line shuts people in, a buzzer cries."""
+    text = installed.read_text().replace('"mock"', '"lgpio"')
+    relay = f"relay = {{ pin = {pin}, active_high = {str(active_high).lower()} }}"
+    kept = [relay if line.startswith("relay") else line for line in text.splitlines()]
+    installed.write_text("\n".join(kept))
+    found = [f for f in look(installed, "lines") if "when power comes" in f.found]
+    assert [finding.state for finding in found] == ([State.WRONG] if unsafe else [])
+    hold = f"hold = {{ pin = {pin}, active_high = {str(active_high).lower()} }}"
+    held = [f"{line}\n{hold}" if line.startswith("driver") else line for line in text.splitlines()]
+    installed.write_text("\n".join(held).replace(f'"pcsc"\n{hold}', '"pcsc"'))
+    text = installed.read_text()
+    at = text.index("[[lanes]]")
+    installed.write_text(text[:at].replace(f"\n{hold}", "") + text[at:])
+    found = [f for f in look(installed, "lines") if "north.hold" in f.where]
+    assert any("when power comes" in finding.found for finding in found) is unsafe
+
+
+def test_a_lane_without_a_copy_of_the_fire_alarm_is_told(installed: Path) -> None:
+    finding = worst(look(installed, "lines"), "fire alarm")
+    assert finding.state is State.ATTENTION and "turnstile" in finding.do
+
+
+@pytest.mark.parametrize(("there", "may"), [(False, True), (True, False), (True, True)])
+def test_a_relay_board_is_looked_for_and_not_touched(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool, may: bool
+) -> None:
+    port = tmp_path / "board"
+    text = installed.read_text()
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("rotation"))
+    text = text.replace('"mock"', f'"relay_board"\nport = "{port}"').replace("pin = 17", "pin = 1")
+    installed.write_text(text)
+    if there:
+        port.write_text("")
+    monkeypatch.setattr("provisioning.checks.lines.os.access", lambda *_: may)
+    finding = look(installed, "lines")[0]
+    assert finding.state is (State.OK if there and may else State.WRONG)
+    assert "dialout" in finding.do or may
+
+
+def test_an_alarm_of_the_lane_is_told_with_what_to_do(installed: Path) -> None:
+    lane = {"lane": "north", "up": True, "alarms": ["fire_clear", "stuck north-in.button"]}
+    with running(installed, "edge", {"status": edge_status(lanes=[lane])}):
+        findings = look(installed, "lines")
+        assert "officer ends the release" in worst(findings, "fire_clear").do
+        assert "held down" in worst(findings, "stuck").do
+
+
 def test_a_lane_that_edge_calls_down(installed: Path) -> None:
     status = edge_status(lanes=[{"lane": "north", "up": False}])
     with running(installed, "edge", {"status": status}):
@@ -622,6 +676,19 @@ def test_a_lane_that_edge_calls_down(installed: Path) -> None:
 
 
 # --------------------------------------------------------------------------------- processes
+
+
+def test_what_the_processes_want_known_is_a_finding_with_what_to_do(installed: Path) -> None:
+    edge = edge_status(disk={"alarms": ["the disk is 91 % full; free it, or connect"]})
+    sync = sync_status(alarms=["list x/people is lost, and fetched again: gone; connect"])
+    with (
+        running(installed, "edge", {"status": edge}),
+        running(installed, "sync", {"status": sync}),
+    ):
+        findings = look(installed, "processes")
+    for text, do in (("91 % full", "free it, or connect"), ("x/people is lost", "connect")):
+        finding = worst(findings, text)
+        assert finding.state is State.ATTENTION and finding.do == do
 
 
 def test_both_processes_running_is_good(installed: Path) -> None:

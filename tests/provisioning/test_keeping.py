@@ -20,7 +20,7 @@ from edge.config import load
 from edge.control import ControlSocket
 from edge.model import SetupProblem
 from provisioning.cli import GOOD, YOURS
-from provisioning.keeping import WAIT_S, renewed
+from provisioning.keeping import WAIT_S, connected, renewed
 from tests.provisioning.conftest import Run
 from tests.provisioning.enrolment_city import EnrolmentCity
 from tests.provisioning.running import edge_status, running, sync_status
@@ -169,3 +169,62 @@ def test_status_is_good_where_all_is_applied(run: Run, installed: Path) -> None:
         result = run("status", "--config", installed)
     assert result.exit_code == GOOD, result.output
     assert "version 3 applied" in result.output and "60.0 days" in result.output
+
+
+# ---------------------------------------------------------------------------------- connect
+
+ON_THE_WAY = {"connected": False, "reason": "lost", "next_try_s": None}
+FAILED = ON_THE_WAY | {"reason": "no route", "next_try_s": 2}
+
+
+@contextmanager
+def attempts(config: Path, *statuses: dict[str, Any]) -> Iterator[list[str]]:
+    """sync: waits for its next try until it is asked to connect; then each status in turn."""
+    left, asked = list(statuses), list[str]()
+    wake, stop = threading.Event(), threading.Event()
+    control = ControlSocket(load(config).socket_path("sync"), wake.set)
+
+    def loop() -> None:
+        while not stop.is_set():
+            wake.wait(5)
+            wake.clear()
+            for request in control.poll():
+                asked.append(request.name)
+                if request.name == "connect":
+                    request.answer({"ok": True, "connected": False, "trying": True})
+                elif "connect" not in asked:
+                    request.answer(sync_status(**FAILED | {"next_try_s": 200}))
+                else:
+                    request.answer(sync_status(**(left.pop(0) if len(left) > 1 else left[0])))
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield asked
+    finally:
+        stop.set()
+        wake.set()
+        thread.join()
+        control.close()
+
+
+def connect(config: Path) -> str:
+    time = Time()
+    return connected(config, wait=time.wait, now_s=lambda: time.now_s)
+
+
+def test_a_device_is_told_to_try_and_reaches_the_city(installed: Path) -> None:
+    with attempts(installed, ON_THE_WAY, ON_THE_WAY, {"connected": True}) as asked:
+        assert connect(installed) == "mqtts://broker.example:8883"
+    assert asked == ["connect", "status", "status", "status"]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "words"),
+    [((ON_THE_WAY, FAILED), "no route"), ((ON_THE_WAY,), "no answer yet")],
+)
+def test_a_try_that_failed_says_why(
+    installed: Path, statuses: tuple[dict[str, Any], ...], words: str
+) -> None:
+    with attempts(installed, *statuses), pytest.raises(SetupProblem, match=words):
+        connect(installed)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 
@@ -28,9 +29,11 @@ from edge.readers.dialogue import (
 from edge.readers.frame import FrameRead
 from edge.readers.issue_desfire import DesfirePlan, issue_desfire
 from edge.readers.issue_ntag424 import NtagPlan, issue_ntag424
+from edge.readers.key_events import EVENT, KeyDecoder
 from edge.readers.ntag424 import open_sun
 from edge.readers.number import ReaderProfile
 from edge.readers.open_reader import FRAMES
+from edge.readers.osdp import OsdpSession
 from edge.readers.personalise import Trouble, carry
 from edge.readers.pn532 import parse_listed
 from edge.readers.pn532_card import parse_ats
@@ -38,6 +41,7 @@ from edge.readers.pn532_frame import START, Pn532Deframer
 from edge.readers.profile import Family
 from edge.readers.proving import Prover
 from edge.readers.secure_channel import CommMode, FileRead, parse
+from edge.settings import ReaderSettings
 from hil.devices.cards.bench import lay, talk
 from tests.readers.test_proving import KEY, LAYOUT, PROFILES, SHARED, UIDS, Book, make
 
@@ -202,6 +206,41 @@ def pn532_target(draw: Random) -> None:
     assert frame_size >= 16 and 0 <= waiting <= 14
 
 
+def keyboard_target(draw: Random) -> None:
+    """A wedge: what may be events, cut anywhere, down to the number they would spell."""
+    decoder, frame = KeyDecoder(), FRAMES["d10"](ReaderProfile(kind=UidKind.PROX125))
+    for now_ms in range(0, 80, 20):
+        codes = [draw.choice((*range(2, 12), 28, 30, draw.randrange(0x300))) for _ in range(12)]
+        events = b"".join(
+            EVENT.pack(0, 0, draw.choice((1, 1, 1, 0, 4)), code, draw.choice((1, 1, 0, 2)))
+            for code in codes
+        )
+        data = events if draw.random() < 0.8 else draw.randbytes(draw.choice(SIZES))
+        typed = decoder.receive(data[: draw.randrange(len(data) + 1)])
+        for read in frame.receive(typed, now_ms=now_ms):
+            assert 1 <= len(read.uid) <= 10 and read.tier in (0, 1)
+
+
+OSDP = {
+    frame: OsdpSession(
+        ReaderSettings(reader_id="r1", driver="osdp", frame=frame),
+        library=SimpleNamespace(CARD_FMT_ASCII=2),
+        key=b"k" * 16,
+        profile=ReaderProfile(kind=UidKind.ISO14443),
+    )
+    for frame in ("uid", "wiegand")
+}
+
+
+def osdp_target(draw: Random) -> None:
+    """What an OSDP reader may say a card said; the packets around it are libosdp's to parse."""
+    data = draw.randbytes(draw.choice(SIZES))
+    bits = draw.choice((8 * len(data), 26, 34, 37, 58, draw.randrange(600)))
+    for session in OSDP.values():
+        number = session._number({"format": draw.randrange(4), "length": bits, "data": data})
+        assert number is None or (1 <= len(number.uid) <= 10 and number.tier in (0, 1))
+
+
 def sun_target(draw: Random) -> None:
     message = bytearray(LAYOUT.template)
     for mirror in LAYOUT.mirrors():
@@ -248,6 +287,8 @@ TARGETS: dict[str, Target] = {
     "native answer": parse_target,
     "sun message": sun_target,
     "pn532": pn532_target,
+    "keyboard": keyboard_target,
+    "osdp card": osdp_target,
     "issue desfire": issue_target("desfire"),
     "issue ntag424": issue_target("ntag424"),
 }

@@ -129,6 +129,13 @@ def test_a_card_reset_by_another_program_is_asked_once_more(bench: Bench, where:
     bench.expect_fence()
 
 
+def test_a_reader_that_another_program_held_for_a_moment_is_tried_once_more(bench: Bench) -> None:
+    bench.service.connect_codes.append(VirtualScard.SCARD_E_SHARING_VIOLATION)
+    bench.service.insert(NAME, VirtualCard(UID))
+    assert bench.listener.expect(CardRead).uid == UID
+    bench.expect_fence()
+
+
 @pytest.mark.parametrize(
     ("code", "failure"),
     [
@@ -145,8 +152,11 @@ def test_each_refusal_of_the_service_has_its_failure(
 ) -> None:
     codes = bench.service.connect_codes if where == "connect" else bench.service.transmit_codes
     codes.append(code)
+    if where == "connect" and failure is Failure.READER_ERROR:
+        codes.append(code)  # Nothing was asked of the card yet, so it was tried twice.
     bench.service.insert(NAME, VirtualCard(UID))
     assert bench.listener.expect(ReadFailed).failure is failure
+    assert not codes
     assert bench.listener.reader.counters().refused == 1
     bench.expect_fence()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -112,6 +113,27 @@ def test_the_reopening_schedule_starts_over_after_a_stable_link(
     bench.do(ReaderWorker.up)
     bench.listener.expect(LinkDown)
     bench.listener.expect(LinkUp)
+
+
+def test_a_plug_that_is_put_back_is_seen_at_once_and_not_when_a_delay_is_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(watch, "REOPEN_MS", (600_000,))
+    session, port = ScriptedSession(), tmp_path / "reader"
+    with Listener(
+        lambda wake: ReaderWorker(reader_id="north-in", session=session, wake=wake, port=str(port))
+    ) as listener:
+        for _ in range(3):  # Each time anew: the delay before it is forgotten.
+            session.steps.put(fail)
+            listener.wait_until(session.steps.empty)
+            failed_ms = monotonic_ms()  # Its next sign of life is one of waiting.
+            listener.wait_until(
+                lambda failed_ms=failed_ms: listener.reader.alive_ms > failed_ms  # type: ignore[misc]
+            )
+            served = session.served
+            port.touch()
+            listener.wait_until(lambda served=served: session.served > served)  # type: ignore[misc]
+            port.unlink()
 
 
 def test_the_first_up_is_no_reopening_and_the_next_is(bench: Bench) -> None:

@@ -58,6 +58,7 @@ class Ntag424Card(NativeCard):
         super().reset()
         self._file_selected = False
         self._picture: bytes | None = None
+        self._version_frames: list[bytes] = []
 
     def answer(self, command: bytes) -> bytes:
         if command[:2] == b"\x00\xa4":
@@ -69,6 +70,13 @@ class Ntag424Card(NativeCard):
         return super().answer(command)
 
     def native(self, instruction: int, body: bytes) -> bytes:
+        if instruction == 0x60 and self.selected and self.session is None:
+            hardware = bytes([0x04, 0x04, 0x02, 0x30, 0x00, 0x11, 0x05])  # NXP, NTAG, version 30.
+            self._version_frames = [hardware, hardware, self.real_uid + bytes(7)]
+            instruction = 0xAF
+        if instruction == 0xAF and self._version_frames:
+            frame = self._version_frames.pop(0)
+            return frame + (b"\x91\xaf" if self._version_frames else b"\x91\x00")
         foreign = instruction in (0xAA, 0xBD, 0x64)  # Not before authentication, or not at all.
         return b"\x91\x1c" if foreign else super().native(instruction, body)
 

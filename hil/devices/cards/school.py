@@ -3,12 +3,16 @@
 | name | what it is |
 |---|---|
 | `pupil-ev2` | DESFire EV2 with a random UID |
+| `pupil-static` | the same card, personalised with its real UID to be seen |
+| `pupil-clone` | other silicon with the UID of `pupil-static`, and keys of its own |
+| `pupil-factory` | the same, its keys never changed |
 | `staff-424` | NTAG 424 |
 | `guest-sun` | NTAG 424 that makes messages (SUN) |
 | `band-aes` | Ultralight AES, a wristband |
 | `clone` | other silicon with the UID of `staff-424`, and keys of its own |
 | `factory` | the same, its keys never changed |
 | `copy` | a card with a settable UID that shows the number of `staff-424` |
+| `classic` | a MIFARE Classic: four bytes of number, enrolled for nobody |
 | `phone` | a random UID and nothing else |
 | `bank` | a bank card: a number nobody has enrolled |
 """
@@ -40,12 +44,16 @@ class SchoolCards:
         self._random = random
         self._makers: dict[str, Callable[[], Chip]] = {
             "pupil-ev2": self.pupil,
+            "pupil-static": lambda: self.pupil(random_uid=False),
+            "pupil-clone": lambda: self.pupil(random_uid=False).clone(),
+            "pupil-factory": lambda: self.pupil(random_uid=False).factory(),
             "staff-424": self.staff,
             "guest-sun": self.guest,
             "band-aes": self.band,
             "clone": lambda: self.staff().clone(),
             "factory": lambda: self.staff().factory(),
             "copy": lambda: UidCard(self._uids["staff-424"], sak=0x20),
+            "classic": lambda: UidCard(bytes.fromhex("6E1A2B3C")),
             "phone": lambda: UidCard(b"\x08\0\0\0", sak=0x20, random_uid=True),
             "bank": lambda: UidCard(bytes.fromhex("5A1B2C3D"), sak=0x20),
         }
