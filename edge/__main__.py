@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from edge import logs
 from edge.clock import Clock
-from edge.config import load
 from edge.control import ControlSocket, ring
-from edge.machine import machine_id
-from edge.model import DeviceFault, Moment, SetupProblem
-from edge.settings import DeviceSettings
+from edge.machine import machine_id, main
+from edge.model import Moment, Station
+from edge.settings import DeviceSettings, Driver
 
 if TYPE_CHECKING:  # Imported when building: a configuration problem is told without them.
     from edge.agent import Agent
+    from edge.pos.peripherals import Printer, Scanner
 
 STEP_S_MAX = 1.0  # house.md: a look every second.
 STEP_S_MIN = 0.001
@@ -34,7 +32,6 @@ def build(settings: DeviceSettings, clock: Clock, moment: Moment, wake: threadin
     from edge.offline_cache.record import open_journal
     from edge.readers.open_reader import open_reader
     from edge.trust import FileKeyStore
-    from edge.turnstile.lines import Driver
     from edge.turnstile.relay import open_lines
     from edge.wiring import wiring_of
 
@@ -62,6 +59,15 @@ def build(settings: DeviceSettings, clock: Clock, moment: Moment, wake: threadin
         )
         for reader in settings.readers
     }
+    printer: Printer | None = None
+    scanner: Scanner | None = None
+    if settings.station is Station.TILL and (settings.printer or settings.scanner.port):
+        from edge.pos import peripherals
+
+        if settings.printer is not None:
+            printer = peripherals.Printer(settings.printer, wake=wake.set)
+        if settings.scanner.port:
+            scanner = peripherals.Scanner(settings.scanner, wake=wake.set)
     sync_socket = settings.socket_path("sync")
     parts = Parts(
         settings=settings,
@@ -74,6 +80,9 @@ def build(settings: DeviceSettings, clock: Clock, moment: Moment, wake: threadin
         ring_sync=lambda: ring(sync_socket),
         move_line=lines.move if lines and wiring and wiring.driver is Driver.MOCK else None,
         keyring=keyring,
+        printer=printer,
+        scanner=scanner,
+        wake=wake.set,
     )
     return Agent(parts, moment)
 
@@ -81,6 +90,8 @@ def build(settings: DeviceSettings, clock: Clock, moment: Moment, wake: threadin
 def run(settings: DeviceSettings) -> None:
     """Until SIGTERM or SIGINT. Lines are let go on every way out."""
     from edge.requests import answer
+    from edge.watchdog import Systemd, Watchdog
+    from edge.web import open_screens
 
     stop = threading.Event()
     wake = threading.Event()
@@ -95,9 +106,13 @@ def run(settings: DeviceSettings) -> None:
     clock = Clock(ZoneInfo(settings.time_zone))
     moment = clock.moment()
     agent = build(settings, clock, moment, wake)
+    systemd = Systemd(os.environ)
+    watchdog = Watchdog(agent.parts.lines, notify=systemd.alive)
     try:
         control = ControlSocket(settings.socket_path("edge"), wake.set)
+        screens = open_screens(settings, wake.set)
         try:
+            systemd.ready()
             log.info("ready", device=settings.device_id, station=settings.station.value)
             rings = 0
             while not stop.is_set():
@@ -105,38 +120,26 @@ def run(settings: DeviceSettings) -> None:
                 moment = clock.moment()
                 rung, rings = control.rings != rings, control.rings
                 agent.step(moment, rung=rung)
-                for request in control.poll():
+                asked = control.poll() if screens is None else control.poll() + screens.poll()
+                for request in asked:
                     answer(agent, request, clock.moment())
                 if agent.stopping:
                     break
+                watchdog.beat()
                 due_ms = agent.due_ms()
                 wait_s = STEP_S_MAX if due_ms is None else (due_ms - clock.mono_ms()) / 1000
                 wake.wait(min(STEP_S_MAX, max(STEP_S_MIN, wait_s)))
         finally:
+            if screens is not None:
+                screens.close()
             control.close()
     finally:
+        systemd.stopping()
+        watchdog.close()
         agent.close()
+        systemd.close()
     log.info("stopped")
 
 
-def main() -> int:
-    """0 stopped as told; 1 something for the technician to mend; 2 ours."""
-    if not __debug__:
-        sys.exit("edge: started with -O, which takes out the checks; start it without")
-    parser = argparse.ArgumentParser(prog="edge", description="The agent that a tap meets.")
-    parser.add_argument("--config", type=Path, required=True, help="the station's device.toml")
-    config = parser.parse_args().config
-    os.umask(0o007)  # house.md: files 0660 of the group; others see nothing.
-    logs.set_up("edge")
-    try:
-        settings = load(config)
-        logs.set_up("edge", level=settings.log_level)
-        run(settings)
-    except (SetupProblem, DeviceFault) as problem:
-        print(f"edge: {problem}", file=sys.stderr)  # noqa: T201  For the person who started it.
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("edge", "The agent that a tap meets.", run))

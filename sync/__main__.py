@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import random
 import signal
 import sys
 import threading
 from contextlib import ExitStack
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from edge import logs
 from edge.certificates import Identity
 from edge.clock import Clock
-from edge.config import load
 from edge.control import ControlSocket, ring
-from edge.machine import machine_id
-from edge.model import DeviceFault, SetupProblem
+from edge.machine import machine_id, main
+from edge.model import CorruptData, DeviceFault
 from edge.offline_cache.epochs import open_store
+from edge.offline_cache.soundness import is_whole, mark_unsound
+from edge.offline_cache.store import FileKind
 from edge.settings import DeviceSettings
 from edge.trust import FileKeyStore
 from sync.bridge import Bridge
@@ -39,7 +37,22 @@ FAULT_MS = 5_000  # Our choice: a disk that refused is tried again at this pace.
 
 
 def run(settings: DeviceSettings) -> None:
-    """Until SIGTERM, SIGINT, or an order to restart."""
+    """Until SIGTERM, SIGINT, or an order to restart. A `sync.db` that turns out damaged is marked:
+    the next start sets it aside, and fetches all again."""
+    try:
+        carry(settings)
+    except CorruptData as problem:
+        if is_whole(settings.sync_path, FileKind.SYNC):
+            raise
+        mark_unsound(settings.sync_path)
+        raise CorruptData(
+            f"{settings.sync_path}: damaged ({problem}); start sync again, it sets the file aside"
+            " and fetches all anew"
+        ) from problem
+
+
+def carry(settings: DeviceSettings) -> None:
+    """One life of the process."""
     stop = threading.Event()
     endpoints = parse_endpoints(settings.endpoints)
     identity = Identity(
@@ -122,24 +135,5 @@ def go_on(
         syncing.wait(min(STEP_MS_MAX, max(STEP_MS_MIN, wait_ms)))
 
 
-def main() -> int:
-    """0 stopped as told; 1 something for the technician to mend; 2 ours."""
-    if not __debug__:
-        sys.exit("sync: started with -O, which takes out the checks; start it without")
-    parser = argparse.ArgumentParser(prog="sync", description="Carries facts and lists.")
-    parser.add_argument("--config", type=Path, required=True, help="the station's device.toml")
-    config = parser.parse_args().config
-    os.umask(0o007)  # house.md: files 0660 of the group; others see nothing.
-    logs.set_up("sync")
-    try:
-        settings = load(config)
-        logs.set_up("sync", level=settings.log_level)
-        run(settings)
-    except (SetupProblem, DeviceFault) as problem:
-        print(f"sync: {problem}", file=sys.stderr)  # noqa: T201  For the person who started it.
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("sync", "Carries facts and lists.", run))

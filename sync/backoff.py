@@ -26,6 +26,7 @@ class Backoff:
         self.endpoint = 0  # Index of the endpoint to try next.
         self._endpoints = endpoints
         self._failures = 0
+        self._denied = 0  # Endpoints in a row that did not want us.
         self._useful_since_ms: int | None = None
 
     def useful(self, *, now_ms: int) -> None:
@@ -33,11 +34,17 @@ class Backoff:
         if self._useful_since_ms is None:
             self._useful_since_ms = now_ms
 
+    def fresh(self) -> None:
+        """There is reason to think that it is better now: what failed before counts no more."""
+        self._failures = 0
+
     def ended(self, *, now_ms: int, fraction: float, denied: bool = False) -> int:
         """An attempt failed or a connection ended: milliseconds to wait before the next.
 
         `fraction` is a fresh random number from 0 to 1. `denied`: the broker does not want us
-        (identity, access list); knocking harder helps nobody, so the ceiling is the highest.
+        (identity, access list); when each endpoint in turn has said so, knocking harder helps
+        nobody, so the ceiling is the highest. One that denies alone, a stranger's or one with an
+        old access list, does not keep us from the others.
         """
         assert 0.0 <= fraction <= 1.0
         since_ms, self._useful_since_ms = self._useful_since_ms, None
@@ -46,6 +53,8 @@ class Backoff:
         else:
             self._failures += 1
             self.endpoint = (self.endpoint + 1) % self._endpoints
+        self._denied = self._denied + 1 if denied else 0
         rounds = max(0, self._failures - 1) // self._endpoints
         ceiling_ms = min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** min(rounds, 16))
-        return round(fraction * (BACKOFF_MS_MAX if denied else ceiling_ms))
+        unwanted = self._denied >= self._endpoints
+        return round(fraction * (BACKOFF_MS_MAX if unwanted else ceiling_ms))

@@ -7,14 +7,19 @@ import socket
 
 
 class Bell:
-    """A socket pair. Rung twice, it rings once."""
+    """A socket pair. Rung twice, it rings once. Who waits hears first and then looks at what it
+    was rung for: what came in between would ring no more."""
 
     def __init__(self) -> None:
         self._read, self._write = socket.socketpair()
         self._read.setblocking(False)
         self._write.setblocking(False)
+        self._rung = False
 
     def ring(self) -> None:
+        if self._rung:
+            return
+        self._rung = True
         try:
             self._write.send(b"\0")
         except OSError:
@@ -22,10 +27,10 @@ class Bell:
 
     def hear(self) -> None:
         try:
-            while self._read.recv(4096):
-                pass
+            self._read.recv(4096)
         except OSError:
-            pass  # Nothing more to hear.
+            pass  # It had not rung.
+        self._rung = False
 
     def fileno(self) -> int:
         return self._read.fileno()

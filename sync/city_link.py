@@ -26,6 +26,10 @@ from sync.telling import Teller
 from sync.topics import TopicKind, own, scopes_of, subscriptions
 
 HELLO_MS: Final = 15_000  # Our choice: a city that was away answers the next one.
+# Our choice: a plug that shakes costs an attempt in so long.
+HURRY_MS: Final = 5_000
+# Our choice: the devices of a school whose switch came back try within so long of each other.
+HURRY_SPREAD_MS: Final = 2_000
 DENIED: Final = (Loss.DENIED, Loss.UNTRUSTED, Loss.TAKEN_OVER)
 
 
@@ -59,7 +63,9 @@ class CityLink:
         self._at_once = False  # We end this connection to make another.
         self._connection = 0
         self._nonce = ""
+        self.asked_ms = 0  # When the last hello was said.
         self._hello_ms: int | None = None
+        self._hurried_ms: int | None = None
         self._log = logs.get("sync")
 
     # ---------------------------------------------------------------------------- the way in
@@ -95,7 +101,7 @@ class CityLink:
 
     def say_hello(self) -> None:
         """Anew, with a nonce of its own: the welcome to it shows that the city still answers."""
-        self._hello_ms = self._parts.clock.mono_ms()
+        self._hello_ms = self.asked_ms = self._parts.clock.mono_ms()
         self._nonce = secrets.token_hex(16)
         self.publish(TopicKind.HELLO, encode_json(self._hello(self._nonce, self._connection)))
 
@@ -128,6 +134,28 @@ class CityLink:
             self.next_connect_ms = self._parts.clock.mono_ms()  # Nothing to end: go on.
         self._bridge.disconnect()
 
+    def try_now(self, moment: Moment, *, spread: bool) -> bool:
+        """There is reason to think that the city can be reached: do not wait longer. `spread`:
+        others of this place have the same reason. False when there is nothing to hurry."""
+        if self.next_connect_ms is None:
+            return False  # Connected, or an attempt is under way.
+        hurried_ms = self._hurried_ms
+        if spread and hurried_ms is not None and moment.mono_ms - hurried_ms < HURRY_MS:
+            return False
+        self._hurried_ms = moment.mono_ms
+        self._backoff.fresh()  # An address may come a second before the way to anywhere.
+        wait_ms = round(self._parts.random() * HURRY_SPREAD_MS) if spread else 0
+        self.next_connect_ms = min(self.next_connect_ms, moment.mono_ms + wait_ms)
+        self._teller.count("connects_hurried")
+        return True
+
+    def next_try_s(self, moment: Moment) -> int | None:
+        """Seconds to the next attempt, rounded up; None while one is under way or has led to a
+        connection."""
+        if self.next_connect_ms is None:
+            return None
+        return max(0, -(-(self.next_connect_ms - moment.mono_ms) // 1000))
+
     def use_endpoints(self) -> None:
         """Other brokers are set: begin with the first of them."""
         self._backoff = Backoff(endpoints=len(self._configuring.endpoints))
@@ -152,7 +180,9 @@ class CityLink:
             )
         self.next_connect_ms = moment.mono_ms + wait_ms
         if was or self.reason != detail:
-            self._log.warning("not connected", why=loss.value, detail=detail)
+            self._log.warning(
+                "not connected", why=loss.value, detail=detail, next_try_s=wait_ms // 1000
+            )
         self.reason, self.since_ms = detail, moment.mono_ms
         self._tell_refusal(refusal_of(loss, detail) or (self.refusal if not was else ""))
         self._teller.count("disconnects" if was else "connects_failed")

@@ -7,7 +7,7 @@ bounded rate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from edge import logs
 from edge.messages import (
@@ -19,6 +19,8 @@ from edge.messages import (
     PushDelta,
     PushKeys,
     PushManifest,
+    PushPhoto,
+    SealedKeys,
     Signed,
     SignedWhat,
     VersionMark,
@@ -28,16 +30,17 @@ from edge.messages import (
     decode_signed_lines,
     from_b64u,
 )
-from edge.model import ClockQuality, CorruptData, DeviceFault, Moment
+from edge.model import ClockQuality, CorruptData, DeviceFault, Moment, SetupProblem
 from edge.offline_cache import marks
 from edge.offline_cache.apply import (
     Pictures,
     SnapshotBuilder,
+    half_built,
     held_scope_keys,
     in_force,
     store_scope_keys,
 )
-from edge.offline_cache.store import Writer
+from edge.offline_cache.store import DamagedFile, Writer
 from edge.trust import (
     PURPOSE_IDENTIFIER,
     PURPOSE_SEAL,
@@ -58,6 +61,8 @@ from sync.answers import (
     StoreChunk,
 )
 from sync.intake import Intake
+from sync.photos import Photos
+from sync.picture_watch import PictureWatch
 
 SendPullTo = Callable[[Pull], None]  # Raises DeviceFault when it cannot be taken on.
 
@@ -77,10 +82,12 @@ class Downlink:
         spread: float,
         changed: Callable[[], None],
         refused: Callable[[str, str, str], None],
+        photos: Photos | None = None,
     ) -> None:
         self.counters: dict[str, int] = {}
         self.snapshots: dict[str, int] = {}  # scope -> put in force since the start.
-        self.verifier = verifier
+        self.watch = PictureWatch(pictures, scopes)
+        self._verifier = verifier
         self._device = device
         self._scopes = scopes
         self._key_scopes = tuple(s for s in scopes if s.endswith("/people"))
@@ -89,7 +96,10 @@ class Downlink:
         self._keys = keys
         self._changed = changed
         self._refused = refused
+        self._photos = photos
         self._builders: dict[str, SnapshotBuilder] = {}
+        self._manifests: dict[str, Signed] = {}  # As the newest of each scope came.
+        self._unreadable: dict[str, str] = {}  # Scope -> what was said of it in the log.
         self._waiting: list[Pull] = []
         self._intake = Intake(
             device=device, scopes=scopes, key_scopes=self._key_scopes, spread=spread
@@ -97,10 +107,39 @@ class Downlink:
         self._log = logs.get("downlink")
 
     def start(self, moment: Moment) -> None:
-        """Tell the intake what is held; a picture that cannot be read counts as none."""
+        """Tell the intake what is held, and what was half there when the process before this
+        ended. A picture that is lost counts as none; its floor counts all the same."""
+        self._trust_epoch(moment)
+        for scope in self.watch.start(moment):
+            self._note_lost(scope)
         for scope in self._scopes:
+            if not self._pictures.lost(scope):
+                self._pictures.settle(scope)
             self._tell_held(scope, moment)
+            self._resume(scope, moment)
         self._tell_keys(moment)
+
+    @property
+    def verifier(self) -> Verifier:
+        """Whose signatures count."""
+        return self._verifier
+
+    def take_root(self, verifier: Verifier, moment: Moment) -> None:
+        """Other keys count from now on, and perhaps a higher list epoch."""
+        self._verifier = verifier
+        self._trust_epoch(moment)
+
+    def look(self, suspects: Mapping[str, int], moment: Moment) -> None:
+        """Once a second: are the pictures in force still what was signed? `suspects`: scope ->
+        generation that edge could not read."""
+        ours = {scope: self._pictures.generation(scope) for scope in self._unreadable}
+        found = {scope: number for scope, number in ours.items() if number is not None}
+        for scope in self.watch.look({**suspects, **found}, moment):
+            self._tell_lost(scope, moment)
+
+    def lost(self) -> dict[str, str]:
+        """Scope -> why, of lists that are being fetched again."""
+        return self.watch.lost()
 
     def held(self) -> dict[str, VersionMark]:
         """Scope -> version in force, for hello and health."""
@@ -156,6 +195,12 @@ class Downlink:
         answers = self._intake.mismatch(scope=scope, now_ms=moment.mono_ms)
         self._carry_out(answers, moment)
 
+    def close(self) -> None:
+        """Half-built lists are kept: the next process goes on with them."""
+        for builder in self._builders.values():
+            builder.close()
+        self._builders.clear()
+
     # --------------------------------------------------------------------- link and time
 
     def connected(self, wanted: dict[str, VersionMark], moment: Moment) -> None:
@@ -164,10 +209,18 @@ class Downlink:
     def disconnected(self) -> None:
         self._intake.disconnected()
         self._waiting.clear()
+        if self._photos is not None:
+            self._photos.disconnected()
 
     def step(self, send: SendPullTo | None, moment: Moment) -> None:
         """Time went by; and what the intake wants pulled is pulled, when there is a link."""
+        for scope in self.watch.step(moment):
+            self._tell_lost(scope, moment)
         self._carry_out(self._intake.step(now_ms=moment.mono_ms), moment)
+        if self._photos is not None:
+            # After the lists: a face is of less use than knowing whom to let in.
+            pull = self._photos.step(moment, connected=send is not None and not self._waiting)
+            self._waiting += [] if pull is None else [pull]
         while self._waiting and send is not None:
             send(self._waiting[0])
             self._waiting.pop(0)
@@ -175,13 +228,10 @@ class Downlink:
     # ----------------------------------------------------------------------- what came
 
     def take_head(self, data: bytes, moment: Moment) -> None:
-        payload = self.verifier.open(SignedWhat.HEAD, decode_signed_lines(data))
+        payload = self._verifier.open(SignedWhat.HEAD, decode_signed_lines(data))
         head = decode_json(Head, payload)
         marks.raise_floor(self._writer, head.issued_utc_ms)
-        known = moment.clock_trusted or moment.quality is ClockQuality.FLOOR
-        answers = self._intake.head(
-            head, now_ms=moment.mono_ms, utc_ms=moment.wall_ms if known else None
-        )
+        answers = self._intake.head(head, now_ms=moment.mono_ms, utc_ms=_utc_ms(moment))
         self._carry_out(answers, moment)
 
     def take_delta(self, data: bytes, moment: Moment) -> None:
@@ -193,8 +243,9 @@ class Downlink:
             case PushDelta(signed=signed):
                 self._take_signed_delta(signed, moment)
             case PushManifest(signed=signed):
-                payload = self.verifier.open(SignedWhat.MANIFEST, signed)
+                payload = self._verifier.open(SignedWhat.MANIFEST, signed)
                 manifest = decode_pack(Manifest, payload)
+                self._manifests[manifest.scope] = signed
                 answers = self._intake.manifest(manifest, now_ms=moment.mono_ms)
                 self._carry_out(answers, moment)
             case PushChunk():
@@ -206,20 +257,26 @@ class Downlink:
                     now_ms=moment.mono_ms,
                 )
                 self._carry_out(answers, moment)
-            case PushKeys(keys=keys):
-                for key in keys:
+            case PushKeys(signed=signed):
+                came = decode_pack(SealedKeys, self._verifier.open(SignedWhat.KEYS, signed))
+                if came.device != self._device:
+                    raise CorruptData("keys: for another device")
+                for key in came.keys:
                     if key.scope not in self._scopes:
                         raise CorruptData(f"keys: of scope {key.scope!r:.60}, not ours")
                     open_scope_key(self._keys, key)  # Only what opens is kept.
-                store_scope_keys(self._writer, keys)
+                store_scope_keys(self._writer, came.keys)
                 self._count("keys_taken")
                 self._changed()
                 self._tell_keys(moment)
+            case PushPhoto():
+                if self._photos is not None:
+                    self._photos.take(push, moment)
 
     # ------------------------------------------------------------------------- helpers
 
     def _take_signed_delta(self, signed: Signed, moment: Moment) -> None:
-        delta = decode_pack(Delta, self.verifier.open(SignedWhat.DELTA, signed))
+        delta = decode_pack(Delta, self._verifier.open(SignedWhat.DELTA, signed))
         self._carry_out(self._intake.delta(delta, now_ms=moment.mono_ms), moment)
 
     def _carry_out(self, answers: Iterable[IntakeAnswer], moment: Moment) -> None:
@@ -245,6 +302,10 @@ class Downlink:
     def _apply(self, delta: Delta, moment: Moment) -> None:
         try:
             self._pictures.apply_delta(delta, moment)
+        except DamagedFile as damage:
+            self.watch.declare_lost(delta.scope, str(damage))
+            self._tell_lost(delta.scope, moment)
+            return
         except CorruptData as problem:
             self._log.warning("a delta does not fit; asking for all", reason=str(problem))
             self._refused("delta", delta.scope, "mismatch")
@@ -259,7 +320,10 @@ class Downlink:
         self._drop(manifest.scope)
         generation = self._pictures.next_generation(manifest.scope)
         self._builders[manifest.scope] = SnapshotBuilder(
-            self._pictures.folder, manifest, generation
+            self._pictures.folder,
+            manifest,
+            generation,
+            signed=self._manifests.pop(manifest.scope, None),
         )
         self._log.info(
             "list coming", scope=manifest.scope, rows=manifest.rows, number=manifest.version.number
@@ -294,6 +358,7 @@ class Downlink:
         self._count("snapshots_in_force")
         self.snapshots[manifest.scope] = self.snapshots.get(manifest.scope, 0) + 1
         self._log.info("list in force", scope=manifest.scope, number=manifest.version.number)
+        self.watch.replaced(manifest.scope, moment)
         self._changed()
         self._tell_held(manifest.scope, moment)
 
@@ -322,15 +387,66 @@ class Downlink:
         self._pictures.freshen(head, moment)
 
     def _held(self, scope: str) -> VersionMark | None:
+        """None for a list that is lost, too."""
+        if self._pictures.lost(scope):
+            return None
         try:
-            return self._pictures.held(scope)
+            version = self._pictures.held(scope)
         except (CorruptData, DeviceFault) as problem:
             self._count("picture_unreadable")
-            self._log.error("a list cannot be read", scope=scope, reason=str(problem))
+            if self._unreadable.get(scope) != str(problem):  # Then the watch looks, and tells.
+                self._unreadable[scope] = str(problem)
+                self._log.error("a list cannot be read", scope=scope, reason=str(problem))
             return None
+        self._unreadable.pop(scope, None)
+        return version
 
     def _tell_held(self, scope: str, moment: Moment) -> None:
-        answers = self._intake.held(scope=scope, version=self._held(scope), now_ms=moment.mono_ms)
+        answers = self._intake.held(
+            scope=scope,
+            version=self._held(scope),
+            floor=self._pictures.floor(scope),
+            now_ms=moment.mono_ms,
+        )
+        self._carry_out(answers, moment)
+
+    def _tell_lost(self, scope: str, moment: Moment) -> None:
+        """To be fetched again; whatever comes is no older than what was held."""
+        self._note_lost(scope)
+        self._tell_held(scope, moment)
+
+    def _note_lost(self, scope: str) -> None:
+        self._unreadable.pop(scope, None)
+        self._count("pictures_lost")
+        self._refused("picture", scope, "lost")
+
+    def _resume(self, scope: str, moment: Moment) -> None:
+        """Go on with a snapshot that was half there; one that is of no more use is swept."""
+        for generation, signed in half_built(self._pictures.folder, scope):
+            if scope in self._builders:
+                return
+            try:
+                payload = self._verifier.open(SignedWhat.MANIFEST, signed)
+                manifest = decode_pack(Manifest, payload)
+                if manifest.scope != scope:
+                    continue
+                builder = SnapshotBuilder(
+                    self._pictures.folder, manifest, generation, signed=signed
+                )
+            except (CorruptData, DeviceFault, SetupProblem) as problem:
+                self._log.warning("a half list is given up", scope=scope, reason=str(problem))
+                continue
+            self._builders[scope] = builder
+            self._log.info("going on with a list", scope=scope, chunks=len(builder.taken))
+            answers = self._intake.resume(
+                scope=scope, manifest=manifest, stored=builder.taken, now_ms=moment.mono_ms
+            )
+            self._carry_out(answers, moment)
+
+    def _trust_epoch(self, moment: Moment) -> None:
+        answers = self._intake.trust_epoch(
+            self._verifier.list_epoch, now_ms=moment.mono_ms, utc_ms=_utc_ms(moment)
+        )
         self._carry_out(answers, moment)
 
     def _tell_keys(self, moment: Moment) -> None:
@@ -346,3 +462,9 @@ class Downlink:
 
     def _count(self, name: str) -> None:
         self.counters[name] = self.counters.get(name, 0) + 1
+
+
+def _utc_ms(moment: Moment) -> int | None:
+    """The time, or its floor; None when nothing is known."""
+    known = moment.clock_trusted or moment.quality is ClockQuality.FLOOR
+    return moment.wall_ms if known else None

@@ -92,6 +92,25 @@ class Intake:
             self._keys_retry.succeeded()
         return self._with_rest([], now_ms)
 
+    def trust_epoch(
+        self, list_epoch: int, *, now_ms: int, utc_ms: int | None
+    ) -> tuple[IntakeAnswer, ...]:
+        """The root document in force: no list may name a higher epoch. A head that did before
+        its root document came is looked at again."""
+        answers: list[IntakeAnswer] = []
+        for one in self._lists.values():
+            answers += one.trust_epoch(list_epoch, utc_ms)
+        return self._with_rest(answers, now_ms)
+
+    def resume(
+        self, *, scope: str, manifest: Manifest, stored: frozenset[int], now_ms: int
+    ) -> tuple[IntakeAnswer, ...]:
+        """At start, after `held`: a snapshot that was half there when the process ended."""
+        answers = self._lists[scope].resume(manifest, stored)
+        if not answers:
+            self._name_keys(manifest)
+        return self._with_rest(answers, now_ms)
+
     def mismatch(self, *, scope: str, now_ms: int) -> tuple[IntakeAnswer, ...]:
         """The set digest of the picture, or of what a delta made of it, is not the signed one."""
         self._lists[scope].mismatch()
@@ -141,11 +160,9 @@ class Intake:
         one = self._lists.get(manifest.scope)
         if one is None:
             return self._with_rest(_foreign("manifest", manifest.scope), now_ms)
-        answers = one.take_manifest(manifest)
-        keys = self._keys.get(manifest.scope)
-        if keys is not None and any(isinstance(a, StartSnapshot) for a in answers):
-            keys.identifier_named = manifest.identifier_key_version
-            keys.seal_named = manifest.seal_key_version
+        answers = one.take_manifest(manifest, now_ms)
+        if any(isinstance(answer, StartSnapshot) for answer in answers):
+            self._name_keys(manifest)
         return self._with_rest(answers, now_ms)
 
     def chunk(
@@ -181,6 +198,12 @@ class Intake:
         if self._connected:
             answers += self._pulls(now_ms)
         return tuple(answers)
+
+    def _name_keys(self, manifest: Manifest) -> None:
+        keys = self._keys.get(manifest.scope)
+        if keys is not None:
+            keys.identifier_named = manifest.identifier_key_version
+            keys.seal_named = manifest.seal_key_version
 
     def _count(self, refuse: Refuse) -> None:
         name = f"{refuse.what}:{refuse.reason}"

@@ -13,24 +13,19 @@ from typing import Any, Final
 
 from edge import logs
 from edge.clock import Anchor
+from edge.lasting import Lasting
 from edge.messages import (
-    Ack,
-    Order,
     Pull,
     Renew,
-    Renewed,
-    SignedWhat,
     Stream,
-    Welcome,
-    decode_json,
-    decode_signed_lines,
     encode_json,
 )
-from edge.model import CorruptData, DeviceFault, Moment
+from edge.model import DeviceFault, Moment
 from edge.offline_cache import marks
 from edge.offline_cache.apply import Pictures
 from edge.offline_cache.record import StreamWriter
 from edge.order_rules import Here
+from sync.arrivals import Arrivals
 from sync.bridge_events import (
     BridgeEvent,
     Connected,
@@ -43,23 +38,24 @@ from sync.bridge_events import (
 from sync.carrying_out import LOGS, CarryingOut
 from sync.city_link import CityLink
 from sync.configuring import Configuring
-from sync.contact import Contact
 from sync.downlink import Downlink
 from sync.orders import SyncOrders
 from sync.parts import Parts
 from sync.peer_link import PeerLink
+from sync.photos import Photos
 from sync.renewal import Do
 from sync.renewing import Renewing
 from sync.reports import Reports
 from sync.telling import Teller
-from sync.topics import Side, TopicKind, own, parse, publisher_of, scopes_of, up
+from sync.topics import TopicKind, own, scopes_of, up
 from sync.upkeep import Upkeep
 from sync.uplink import Uplink
 
 LOOK_MS: Final = 1_000  # house.md: a look every second covers a lost doorbell.
 SWEEP_MS: Final = 60_000  # Our choice: old generations go within a minute of their time.
 ASK_EDGE_MS: Final = 15_000  # Our choice: how old edge's word in health and metrics may be.
-PACKET_BYTES_DEFAULT: Final = 64 * 1024  # What a broker takes that did not say: our own limit.
+# Our choice: two of three answers may be lost before 60 s (edge/offline_cache/live_tills.py) are over.
+ASK_LIVE_MS: Final = 20_000
 EDGE_STATUS: Final = "status"
 
 
@@ -76,9 +72,9 @@ class Sync:
         self._started_ms = clock.mono_ms()
         self._looked_ms = self._health_ms = self._sweep_ms = 0
         self._asked_edge_ms: int | None = None
-        self._welcome_refused = False
+        self._crowded = Lasting()
         self._log = logs.get("sync")
-        self._load_anchor()
+        self.load_anchor()
         moment = clock.moment()
         self.agent, self.diag = (self._stream(s) for s in (Stream.AGENT, Stream.DIAG))
         self.teller = Teller(self.agent, self.counters, clock.moment)
@@ -99,6 +95,14 @@ class Sync:
             station=settings.station,
             moment=moment,
         )
+        self.photos = Photos(
+            device=settings.device_id,
+            site=settings.site_id,
+            station=settings.station,
+            pictures=self.pictures,
+            writer=writer,
+            folder=settings.folders.state,
+        )
         self.downlink = Downlink(
             device=settings.device_id,
             scopes=scopes_of(settings.site_id, settings.station),
@@ -109,6 +113,7 @@ class Sync:
             spread=parts.random(),
             changed=self._take_change,
             refused=self.teller.refuse,
+            photos=self.photos,
         )
         self.configuring = Configuring(
             settings,
@@ -145,6 +150,7 @@ class Sync:
         )
         self.orders.close_unacted(moment)
         self.peers = PeerLink.of(parts, refused=self.teller.refuse)
+        self.arrivals = Arrivals(self, parts)
         self.downlink.start(moment)
         self.uplink.look(moment.mono_ms)
 
@@ -155,6 +161,7 @@ class Sync:
         for event in self._bridge.poll():
             self._take(event)
         moment = self.clock.moment()
+        self.uplink.settle(moment.mono_ms)
         for answer in self.neighbour.poll():
             if answer.about == EDGE_STATUS:
                 self.reports.edge = answer.body
@@ -162,6 +169,8 @@ class Sync:
                 self._carrying_out.answered(answer, moment)
         if rung or moment.mono_ms - self._looked_ms >= LOOK_MS:
             self._looked_ms = moment.mono_ms
+            if self._parts.network.came_back():
+                self.link.try_now(moment, spread=True)
             self.uplink.look(moment.mono_ms)
             self._look_after(moment)
         if self.link.welcomed:
@@ -173,7 +182,8 @@ class Sync:
                     self.link.end(reason)
             except DeviceFault as fault:
                 self.teller.count("publish_failed")
-                self._log.warning("the broker takes nothing now", reason=str(fault))
+                if self._crowded.is_news(str(fault), now_ms=moment.mono_ms):
+                    self._log.warning("the broker takes nothing now", reason=str(fault))
         else:
             self.downlink.step(None, moment)
         self._take_time(moment)
@@ -184,9 +194,9 @@ class Sync:
         due = [self._looked_ms + LOOK_MS, self.peers.due_ms()]
         if self.link.next_connect_ms is not None:
             due.append(self.link.next_connect_ms)
-        wake_ms = self.uplink.wake_ms()
-        if wake_ms is not None:
-            due.append(wake_ms)
+        for wake_ms in (self.uplink.wake_ms(), self.downlink.watch.due_ms()):
+            if wake_ms is not None:
+                due.append(wake_ms)
         return min(due)
 
     def wait(self, timeout_ms: int) -> None:
@@ -206,9 +216,12 @@ class Sync:
         self.link.goodbye()
         self._bridge.close()
         self.neighbour.close()
+        self._parts.network.close()
         self.peers.stop()
         marks.save_counters(self._parts.writer, self.counters)
+        self.uplink.disconnected()
         self.uplink.close()
+        self.downlink.close()
         self.pictures.close()
         self._parts.writer.close()
 
@@ -223,7 +236,7 @@ class Sync:
                     self.teller.refuse("subscription", topic, "denied")
                 self.link.greet()
             case Message():
-                self._take_message(event)
+                self.arrivals.take(event)
                 self._bridge.done(event.token)
             case Disconnected(loss=loss, detail=detail):
                 self.uplink.disconnected()
@@ -236,118 +249,6 @@ class Sync:
             case Oversized():
                 # Without its size: the words of a refusal are few, whatever a stranger sends.
                 self.teller.refuse("message", "", "oversize")
-
-    # ------------------------------------------------------------------------ what came
-
-    def _take_message(self, message: Message) -> None:
-        topic = parse(message.topic)
-        moment = self.clock.moment()
-        kind = "message" if topic is None else topic.kind.value
-        try:
-            match topic.kind if topic is not None else None:
-                case TopicKind.WELCOME:
-                    self._take_welcome(message.payload, moment)
-                case TopicKind.ACK:
-                    self._take_ack(message.payload, moment)
-                case TopicKind.HEAD:
-                    self.downlink.take_head(message.payload, moment)
-                case TopicKind.DELTA:
-                    self.downlink.take_delta(message.payload, moment)
-                case TopicKind.PUSH:
-                    self.downlink.take_push(message.payload, moment)
-                case TopicKind.ORDER:
-                    self._take_order(message.payload, moment)
-                case TopicKind.RENEWED:
-                    self._take_renewed(message.payload, moment)
-                case TopicKind.ROOT:
-                    self._take_root(message.payload)
-                case kind_of if kind_of is not None and publisher_of(kind_of) is Side.DEVICE:
-                    self.teller.count("echoes")  # amqtt hands out what nobody asked for.
-                case _:
-                    raise CorruptData("not for a device")
-        except CorruptData as problem:
-            scope = "" if topic is None else topic.scope
-            self._welcome_refused |= kind == TopicKind.WELCOME.value
-            self._log.warning("refused", what=kind, reason=str(problem)[:200])
-            self.teller.refuse(kind, scope, "invalid")
-
-    def _take_ack(self, payload: bytes, moment: Moment) -> None:
-        ack = decode_json(Ack, payload)
-        if self.peers.handed_in(ack):
-            return
-        reason = self.uplink.acknowledged(ack, moment.mono_ms)
-        if reason:
-            self.link.end(reason)
-
-    def _take_welcome(self, payload: bytes, moment: Moment) -> None:
-        opened = self.downlink.verifier.open(SignedWhat.WELCOME, decode_signed_lines(payload))
-        welcome = decode_json(Welcome, opened)
-        if welcome.device != self.settings.device_id or not self.link.answers(welcome.nonce):
-            raise CorruptData("welcome: answers another hello")
-        if marks.set_anchor(self._parts.writer, moment, welcome.utc_ms):
-            self._load_anchor()
-        else:
-            self.teller.refuse("welcome", "", "below_floor")
-        connected = self.link.connected
-        if connected is None:
-            return
-        if self.link.contact is Contact.TIME:
-            self._time_taken(moment)
-            return
-        self.link.take_welcome()
-        self._welcome_refused = False
-        moment = self.clock.moment()
-        if self.link.contact is Contact.CANDIDATE:
-            self.renewing.promote()
-            self.link.contact = Contact.FULL
-            self._parts.ring_edge()
-        self.configuring.welcomed()
-        packet_max = connected.packet_bytes_max or PACKET_BYTES_DEFAULT
-        self.uplink.connected(
-            welcome.high_water,
-            now_ms=moment.mono_ms,
-            window_batches=connected.receive_max,
-            bytes_max=packet_max,
-            throttle_per_s=welcome.throttle_per_s,
-        )
-        self.downlink.connected(welcome.wanted, moment)
-        self.downlink.pull_keys()
-
-    def _time_taken(self, before: Moment) -> None:
-        """The first contact has served: signed time is here, so the next one checks everything."""
-        moment = self.clock.moment()
-        self.teller.count("first_contacts")
-        self._log.warning("time fetched without date checks", was=before.quality)
-        if moment.clock_trusted:
-            self.teller.note("first_contact", why=before.quality)
-        self.link.end("connecting again with full checks", at_once=moment.clock_trusted)
-
-    def _take_order(self, payload: bytes, moment: Moment) -> None:
-        opened = self.downlink.verifier.open(SignedWhat.ORDER, decode_signed_lines(payload))
-        order = decode_json(Order, opened)
-        if order.device != self.settings.device_id:
-            raise CorruptData("order: for another device")
-        problem = marks.take_order(self._parts.writer, order.counter, opened, moment)
-        if problem == "used_counter":
-            self.teller.refuse("order", str(order.counter), problem)
-        elif not problem:
-            self.teller.count("orders_taken")
-            self.orders.take(moment)
-            self._parts.ring_edge()
-
-    def _take_root(self, payload: bytes) -> None:
-        roots = self._parts.roots
-        refused = roots.take(payload)
-        if refused == "same":
-            return
-        if refused:
-            self.teller.refuse("root", "", refused)
-            return
-        self.downlink.verifier = roots.verifier
-        self._log.warning("signing keys were rotated", version=roots.version)
-        self.teller.note("root", number=roots.version)
-        if self._welcome_refused and self.link.greeting:
-            self.link.say_hello()  # It was signed by a key that we did not know yet.
 
     # --------------------------------------------------------------- identity and configuration
 
@@ -364,12 +265,6 @@ class Sync:
         device = self.settings.device_id
         request = Renew(device=device, csr_pem=csr_pem)
         self._bridge.publish(own(device, TopicKind.RENEW), encode_json(request), qos=1)
-
-    def _take_renewed(self, payload: bytes, moment: Moment) -> None:
-        renewed = decode_json(Renewed, payload)
-        if renewed.device != self.settings.device_id:
-            raise CorruptData("renewed: of another device")
-        self.renewing.take(renewed, moment)
 
     def _take_change(self) -> None:
         self.configuring.lists_changed = True
@@ -388,6 +283,7 @@ class Sync:
         self.orders.take(moment)
         self.orders.step(moment)
         self._carrying_out.look(moment)
+        self.downlink.look(self.uplink.suspects(), moment)
 
     # ------------------------------------------------------------------------- helpers
 
@@ -395,7 +291,12 @@ class Sync:
         """What is due by the clock alone."""
         now_ms = moment.mono_ms
         self.link.step(moment)
-        self.upkeep.tick(moment, up=self.link.welcomed, why=self.link.reason)
+        may_ask = self.link.welcomed and not self.link.greeting
+        if may_ask and now_ms - self.link.asked_ms >= ASK_LIVE_MS and self.peers.lacks_a_till():
+            self.link.say_hello()  # Its welcome names the tills that the city hears.
+        self.upkeep.tick(
+            moment, up=self.link.welcomed, why=self.link.reason, lost=self.downlink.lost
+        )
         self._renew(moment)
         asked_ms = self._asked_edge_ms
         if asked_ms is None or now_ms - asked_ms >= ASK_EDGE_MS:
@@ -422,6 +323,9 @@ class Sync:
         match request.get("request"):
             case "status":
                 return self.reports.status(moment)
+            case "connect":
+                hurried = self.link.try_now(moment, spread=False)
+                return {"ok": True, "connected": self.link.welcomed, "trying": hurried}
             case "renew":
                 self.renewing.renewal.want()
                 return {"ok": True, "connected": self.link.welcomed}
@@ -430,7 +334,7 @@ class Sync:
                 since_ms = moment.mono_ms - minutes * 60_000 if isinstance(minutes, int) else 0
                 return {"ok": True, "lines": logs.recent(since_ms)}
             case _:
-                return {"ok": False, "error": "known requests: logs, renew, status"}
+                return {"ok": False, "error": "known requests: connect, logs, renew, status"}
 
     def _publish_facts(self, stream: Stream, batch: bytes) -> None:
         self._bridge.publish(up(self.settings.device_id, stream), batch, qos=1)
@@ -443,7 +347,7 @@ class Sync:
         device, site = self.settings.device_id, self.settings.site_id
         return StreamWriter(self._parts.writer, device=device, site=site, stream=stream)
 
-    def _load_anchor(self) -> None:
+    def load_anchor(self) -> None:
         anchor = marks.time_anchor(self._parts.writer.db)
         if anchor is not None:
             self.clock.anchor = Anchor(

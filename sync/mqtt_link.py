@@ -21,6 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
@@ -52,6 +53,7 @@ LINGER_MS_MAX: Final = 2_000  # Our choice: what an ordered end may wait for las
 TURN_MS_MAX: Final = 1_000  # Keepalive is counted in seconds.
 ENDING_TURN_MS_MAX: Final = 10  # Our choice: a stop waits no longer than it must.
 STUCK_MS: Final = 30_000  # Our choice: a turn of the thread takes milliseconds.
+REFUSAL_MS_MAX: Final = 2_000  # Our choice: a slow line. NATS without a leader hangs up after 4 s.
 
 assert MESSAGE_BYTES_MAX < PACKET_BYTES_CUT
 assert TURN_MS_MAX < STUCK_MS
@@ -112,7 +114,7 @@ class Link:
         self._session = session
         self._will = will
         self._assume_old = old_protocol
-        self._post_to = post
+        self._post = partial(post, number)
         self._crowded = crowded
         self._commands: deque[Callable[[], None]] = deque()
         self._client: Client | None = None
@@ -227,6 +229,7 @@ class Link:
         except (OSError, ValueError) as error:
             raise _connect_problem(error) from error
         until_ms = monotonic_ms() + self._session.connack_ms_max
+        refusal_until_ms = monotonic_ms() + REFUSAL_MS_MAX
         while self._answer() is None and self._over() is None and monotonic_ms() < until_ms:
             self._turn(until_ms - monotonic_ms())
             if self._finish_by_ms is not None:
@@ -236,9 +239,9 @@ class Link:
             ended = self._over() or _Ended(Loss.SILENT, "the broker does not answer CONNECT")
             if new and ended.loss in (Loss.SILENT, Loss.LOST):
                 return False
-            if self.endpoint.tls and ended.loss is Loss.LOST:
-                # TLS 1.3 refuses a client's certificate after the handshake, and the word of it
-                # is often lost with the connection.
+            at_once = monotonic_ms() < refusal_until_ms  # Later it could not serve just now.
+            if self.endpoint.tls and ended.loss is Loss.LOST and at_once:
+                # TLS 1.3 refuses a client's certificate after the handshake, often unheard.
                 detail = f"closed before it answered; is this device's certificate good? {ended}"
                 raise _Ended(Loss.DENIED, detail)
             raise ended
@@ -326,7 +329,8 @@ class Link:
         poller.register(sock, wanted | (select.POLLOUT if client.want_write() else 0))
         turn_ms = TURN_MS_MAX if self._finish_by_ms is None else ENDING_TURN_MS_MAX
         ready = dict(poller.poll(0 if pending else min(turn_ms, max(0, timeout_ms))))
-        self.bell.hear()
+        if self.bell.fileno() in ready:
+            self.bell.hear()
         state = ready.get(sock.fileno(), 0)
         if self._resting and state & (select.POLLHUP | select.POLLERR):
             self._end(Loss.LOST, "the connection closed")
@@ -376,9 +380,6 @@ class Link:
         client.drop_out_messages()
         if sock is not None:
             sock.close()
-
-    def _post(self, event: BridgeEvent) -> None:
-        self._post_to(self.number, event)
 
     # ------------------------------------------------------------------ callbacks: they only note
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from edge import logs
 from edge.messages import Order, OrderAnswer, OrderOutcome, decode_json
-from edge.model import DeviceFault, Moment
+from edge.model import CorruptData, DeviceFault, Moment
 from edge.offline_cache import standing
 from edge.offline_cache.record import StreamWriter
 from edge.order_rules import Here, Process, Word, carried_by, judge
@@ -57,8 +57,14 @@ class SyncOrders:
     def take(self, moment: Moment) -> None:
         """Answer and carry out what waits. `DeviceFault`: not recorded, so not done either."""
         for counter, payload in standing.orders_after_answered(self._db):
-            order = decode_json(Order, payload)
-            if carried_by(order) is Process.SYNC:
+            try:
+                order = decode_json(Order, payload)
+            except CorruptData as problem:
+                # It holds up no other. edge refuses it, under its counter.
+                self._count("orders_undecodable")
+                self._log.error("an order cannot be read", counter=counter, reason=str(problem))
+                order = None
+            if order is not None and carried_by(order) is Process.SYNC:
                 self._answer(order, moment)
             else:
                 with self._agent.writer.transaction() as db:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edge.messages import PassageFact, PeerBeat, PeerKind
+from edge.messages import PeerBeat, PeerKind, SideFact
 from edge.model import Station
 
 
@@ -69,7 +69,7 @@ class TakeSides:
     device: str
     epoch: str
     up_to: int
-    facts: tuple[PassageFact, ...] = field(repr=False)
+    facts: tuple[SideFact, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,6 +86,7 @@ class PeerLink:
         self._swept_ms = clock.mono_ms()
         self._hand_in_ms = 0
         self._rest_until_ms = 0
+        self._store = ""  # The one that reports are heard in.
         self._half_done = False  # The kernel may know of things that are not on disk.
         self._fault = ""
         self._log = logs.get("peers")
@@ -151,6 +152,16 @@ class PeerLink:
                 for device, station in self._peers.devices().items()
             },
         }
+
+    def lacks_a_till(self) -> bool:
+        """At a till: whether another till of the roster is not heard here in the school."""
+        if self.settings.station is not Station.TILL:
+            return False
+        now_ms = self._clock.mono_ms()
+        return any(
+            station is Station.TILL and not self._peers.heard(device, now_ms=now_ms)
+            for device, station in self._peers.devices().items()
+        )
 
     @property
     def counters(self) -> dict[str, int]:
@@ -231,8 +242,18 @@ class PeerLink:
         if self._journal is None:
             return
         store = meta(self._writer.db, "store_id")
+        if self._store not in ("", store):
+            self._forget_reports()  # What was heard in the store before counts for nothing.
+        self._store = store
         report = peer_own.own_report(self._journal, store=store, station=self.settings.station)
         self._peers.mine(lives=report.lives, store=store, seen=report.seen)
+
+    def _forget_reports(self) -> None:
+        """Another store: what peers said is asked again, and connections begin anew for it."""
+        self._brokers.close()
+        self._school = self._base = self._looked_ms = None
+        self._half_done = True
+        self._count("new_stores")
 
     def _sweep(self, moment: Moment) -> None:
         base = Base() if self._base is None else self._base

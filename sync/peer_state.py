@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from edge.messages import PassageFact, PeerBeat, PeerKind
+from edge.messages import PassageFact, PeerBeat, PeerKind, SideFact
 from edge.model import CorruptData, PassageResult
 from sync.peer_answers import MoveLife, PeerDevice
 
+MOVING: Final = (PassageResult.TAKEN, PassageResult.FIRE_RELEASE)
 NUMBER_MAX: Final = 2**53  # Our choice: what every JSON reader holds exactly.
 WORD_CHARS_MAX: Final = 64  # Our choice: epochs, sessions, nonces and stores have 16 to 32.
 LIVES_MAX: Final = 4  # Our choice: a till restored three times in one school week.
@@ -57,6 +58,15 @@ class Report:
     store: str
     seen: Mapping[str, int]
     heads: Mapping[str, int]
+
+
+def is_backed(report: Report, known: Callable[[str], int]) -> bool:
+    """Whether a report counts as cover: all that its till had done by then is known here.
+
+    The half of the rule that is easily forgotten; `tests/pos/test_small_worlds.py` shows what
+    happens without it.
+    """
+    return all(known(epoch) >= head for epoch, head in report.heads.items())
 
 
 @dataclass(slots=True)
@@ -145,9 +155,11 @@ class Peer:
         return True
 
 
-def moves_somebody(fact: PassageFact) -> bool:
-    """Whether it says where a person is now."""
-    return fact.result is PassageResult.TAKEN and fact.cardholder is not None
+def moves_somebody(fact: SideFact) -> bool:
+    """Whether it says where a person is now. The store knows whom it puts where."""
+    if not isinstance(fact, PassageFact):
+        return True
+    return fact.result in MOVING and fact.cardholder is not None
 
 
 def check_beat(beat: PeerBeat, *, device: str, site: str) -> None:

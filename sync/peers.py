@@ -18,6 +18,7 @@ all this is edge's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Final
 
 from edge.messages import (
@@ -50,7 +51,15 @@ from sync.peer_answers import (
     TakeReport,
     TakeSides,
 )
-from sync.peer_state import NUMBER_MAX, HeldLife, Peer, Report, check_beat, moves_somebody
+from sync.peer_state import (
+    NUMBER_MAX,
+    HeldLife,
+    Peer,
+    Report,
+    check_beat,
+    is_backed,
+    moves_somebody,
+)
 from sync.peer_voice import HEARD_MS, LANES, Voice
 
 LEASE_MS: Final = 30_000  # Our choice: a dead sync is believed so long; spares the SD card.
@@ -274,7 +283,7 @@ class Peers:
         known = [
             n
             for n, report in enumerate(peer.reports)
-            if all(self.known(peer.device, e) >= head for e, head in report.heads.items())
+            if is_backed(report, partial(self.known, peer.device))
         ]
         if not known:
             return []

@@ -78,7 +78,7 @@ class Reports:
             held=sync.downlink.held(),
             list_age_s=sync.downlink.ages_s(moment),
             counters=_counted(self._counters()),
-            parts=parts_of(self.edge),
+            parts=parts_of(self.edge, sync.downlink.lost()),
             disk_free_bytes=self._disk_free_bytes(),
             edge_counters=_counted(edge.get("counters")),
             gauges=self._gauges(moment) | _taps(edge),
@@ -110,6 +110,7 @@ class Reports:
             "contact": link.contact,
             "since_s": (moment.mono_ms - link.since_ms) // 1000,
             "reason": "" if link.welcomed else link.reason,
+            "next_try_s": link.next_try_s(moment),
             "refusal": link.refusal,
             "refusal_text": REFUSALS.get(link.refusal, ""),
             "clock": moment.quality,
@@ -174,8 +175,17 @@ def hundredth(times_ms: Sequence[int]) -> int:
     return in_order[max(0, -(-99 * len(in_order) // 100) - 1)]
 
 
-def parts_of(edge: Mapping[str, Any] | None) -> dict[str, str]:
-    """Readers and lanes in a word each, from edge's status; its silence is one too."""
+def parts_of(edge: Mapping[str, Any] | None, lost: Mapping[str, str]) -> dict[str, str]:
+    """Readers and lanes in a word each, from edge's status; its silence is one too. First of all,
+    lists that are being fetched again."""
+    lists = {
+        f"list {scope}"[:NAME_CHARS_MAX]: f"lost: {why}"[:WORD_CHARS_MAX]
+        for scope, why in lost.items()
+    }
+    return lists | _parts_of_edge(edge, ENTRIES_MAX - len(lists))
+
+
+def _parts_of_edge(edge: Mapping[str, Any] | None, entries_max: int) -> dict[str, str]:
     if edge is None:
         return {"edge": "silent"}
     parts = {"edge": "up", "clock": str(edge.get("clock"))[:NAME_CHARS_MAX]}
@@ -188,7 +198,7 @@ def parts_of(edge: Mapping[str, Any] | None) -> dict[str, str]:
             parts[name[:NAME_CHARS_MAX]] = str(point.get("state"))[:NAME_CHARS_MAX]
     if edge.get("lockdown"):
         parts["lockdown"] = "on"
-    return dict(sorted(parts.items())[:ENTRIES_MAX])
+    return dict(sorted(parts.items())[:entries_max])
 
 
 def _up(part: Mapping[str, Any]) -> str:

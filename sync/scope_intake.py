@@ -33,24 +33,22 @@ from sync.answers import (
     StartSnapshot,
     StoreChunk,
 )
+from sync.later import Later, rank
 
 CHUNKS_PER_PULL: Final = 4  # protocol.md: window 4.
 CHUNKS_MAX: Final = 1_800  # Our choice: what fits a manifest of one message, 34 bytes each.
-LATER_MAX: Final = 4_096  # Our choice: deltas remembered per scope,
-LATER_BYTES_MAX: Final = 8 * 1024 * 1024  # and their bytes; a city makes a snapshot long before.
-ROW_BYTES: Final = 128  # What one row or key costs in memory beside its bytes, roughly.
 PULL_PATIENCE_MS: Final = 10_000  # Our choice: the same as for an acknowledgement.
 RETRY_MS_MIN: Final = 5_000  # Our choice: a city that did not answer is crowded.
 RETRY_MS_MAX: Final = 300_000  # Our choice: as the highest wait between connections.
 STALE_PULLS_MAX: Final = 2  # Our choice: so often unanswered, the city no longer has those chunks.
+# Our choice: nothing was signed before 2020, and microseconds taken for milliseconds lie beyond
+# 2200. What names such a time is a mistake: believed, it would make a list fresh for ever.
+ISSUED_MS_MIN: Final = 1_577_836_800_000
+ISSUED_MS_END: Final = 7_258_118_400_000
+LIST_EPOCH_FIRST: Final = 1  # What a root document says that says nothing of it.
 
 assert CHUNKS_MAX * (DIGEST_BYTES + 2) < 64 * 1024
 assert PULL_PATIENCE_MS < RETRY_MS_MAX
-
-
-def rank(version: VersionMark | None) -> tuple[int, int]:
-    """A version as something to compare; nothing held is below everything."""
-    return (-1, -1) if version is None else (version.list_epoch, version.number)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,10 +104,10 @@ class ScopeIntake:
         self.duplicates = 0
         self._device = device
         self._floor: VersionMark | None = None
+        self._list_epoch_max = LIST_EPOCH_FIRST
+        self._early: Head | None = None  # Of a list epoch that no root document has named yet.
         self._wanted: VersionMark | None = None
-        self._later: dict[VersionMark, Delta] = {}  # By base.
-        self._later_bytes = 0
-        self._later_top = rank(None)  # The highest version a delta ever spoke of.
+        self._later = Later()
         self._applying: Delta | None = None
         self._build: _Build | None = None
         self._asked: _Asked | None = None
@@ -141,7 +139,7 @@ class ScopeIntake:
         elif build is not None and not self._resnap and rank(version) >= rank(self._tip(build)):
             answers.append(self._drop(build))  # Came by another way, such as a stick.
         if applied is not None and by_delta and self._build is None:
-            self._forget(applied.base)
+            self._later.forget(applied.base)
         if not by_delta:
             self._forget_old()
         self._retry.succeeded()
@@ -150,6 +148,29 @@ class ScopeIntake:
         if self.head is not None and version == self.head.version:
             answers.append(Current(scope=self.scope, head=self.head))
         return answers
+
+    def trust_epoch(self, list_epoch: int, utc_ms: int | None) -> list[IntakeAnswer]:
+        """The root document in force says that this is the highest list epoch there is."""
+        self._list_epoch_max = list_epoch
+        early = self._early
+        if early is None or early.version.list_epoch > list_epoch:
+            return []
+        self._early = None
+        return self.take_head(early, utc_ms)
+
+    def resume(self, manifest: Manifest, stored: frozenset[int]) -> list[IntakeAnswer]:
+        """Before anything came: a snapshot was half there when the process ended."""
+        assert self._build is None and self.head is None
+        version, chunks = manifest.version, len(manifest.chunk_hashes)
+        believed = (
+            rank(self._floor)[0] <= version.list_epoch <= self._list_epoch_max
+            and chunks <= CHUNKS_MAX
+            and all(0 <= index < chunks for index in stored)
+        )
+        if not believed or rank(version) <= rank(self.held):
+            return [DropSnapshot(scope=self.scope, snapshot_id=manifest.snapshot_id)]
+        self._build = _Build(manifest=manifest, stored=set(stored))
+        return []
 
     def mismatch(self) -> None:
         """The picture in force, or what a delta made of it, is not what was signed."""
@@ -174,6 +195,12 @@ class ScopeIntake:
 
     def take_head(self, head: Head, utc_ms: int | None) -> list[IntakeAnswer]:
         """A head. `utc_ms` is the time as far as it can be trusted (a floor counts)."""
+        if not _issued_sanely(head.issued_utc_ms):
+            return [self._refuse("head", "issued")]
+        if head.version.list_epoch > self._list_epoch_max:
+            if self._early is None or rank(head.version) >= rank(self._early.version):
+                self._early = head  # Its root document may be on its way.
+            return [self._refuse("head", "list_epoch")]
         if rank(head.version) < max(rank(self._floor), self._head_rank()):
             return [self._refuse("head", "rollback")]
         if rank(head.snapshot_version) > rank(head.version):
@@ -199,9 +226,12 @@ class ScopeIntake:
         base, target = delta.base, delta.target
         if base.list_epoch != target.list_epoch or base.number >= target.number:
             return [self._refuse("delta", "numbers")]
+        if not _issued_sanely(delta.issued_utc_ms):
+            return [self._refuse("delta", "issued")]
         if target.list_epoch < rank(self._floor)[0]:
             return [self._refuse("delta", "rollback")]
-        if target.list_epoch > max(rank(self.held)[0], self._goal()[0]):
+        highest = min(self._list_epoch_max, max(rank(self.held)[0], self._goal()[0]))
+        if target.list_epoch > highest:
             return [self._refuse("delta", "list_epoch")]  # Only a snapshot may begin one.
         for_build = self._build is not None and rank(base) >= rank(self._build.manifest.version)
         if rank(target) <= rank(self.held) and not for_build:
@@ -209,12 +239,12 @@ class ScopeIntake:
             return []
         if rank(base) < rank(self.held) < rank(target):
             return [self._refuse("delta", "base")]
-        self._remember(delta)
+        self.duplicates += not self._later.keep(delta)
         if self._asked is not None and not self._asked.pull.chunks:
             self._asked.at_ms = now_ms
         return []
 
-    def take_manifest(self, manifest: Manifest) -> list[IntakeAnswer]:
+    def take_manifest(self, manifest: Manifest, now_ms: int) -> list[IntakeAnswer]:
         """A snapshot's table of contents."""
         build = self._build
         if build is not None and build.manifest.snapshot_id == manifest.snapshot_id:
@@ -222,6 +252,8 @@ class ScopeIntake:
             self._ask_anew = False
             if self._asked is not None and not self._asked.pull.chunks:
                 self._asked = None
+                if not build.missing():  # Deltas were asked for, and it has none: ask later.
+                    self._retry.failed(now_ms)
             return []
         reason = self._manifest_problem(manifest)
         if reason:
@@ -280,17 +312,17 @@ class ScopeIntake:
         if build is not None and build.finishing:
             return []
         if build is not None and not build.missing():
-            chain = self._chain(build.manifest.version)
+            chain = self._later.chain(build.manifest.version)
             tip = chain[-1].target if chain else build.manifest.version
             if rank(tip) >= rank(self._floor):
                 build.finishing = True
                 return [FinishSnapshot(manifest=build.manifest, later=tuple(chain))]
-            if len(self._later) >= LATER_MAX or self._later_bytes >= LATER_BYTES_MAX:
+            if self._later.full:
                 self._bad = True
                 return [self._drop(build), self._refuse("manifest", "chain_too_long")]
         if self._bad or self._resnap or self.held is None:
             return []
-        delta = self._later.get(self.held)
+        delta = self._later.on(self.held)
         if delta is None:
             return []
         self._applying = delta
@@ -347,7 +379,10 @@ class ScopeIntake:
 
     def _goal(self) -> tuple[int, int]:
         """The newest version known to exist."""
-        return max(rank(self._wanted), self._head_rank(), self._later_top)
+        wanted = self._wanted
+        if wanted is not None and wanted.list_epoch > self._list_epoch_max:
+            wanted = None  # A welcome begins no list epoch either.
+        return max(rank(wanted), self._head_rank(), self._later.top)
 
     def _head_rank(self) -> tuple[int, int]:
         return rank(None if self.head is None else self.head.version)
@@ -358,6 +393,10 @@ class ScopeIntake:
         hashes = manifest.chunk_hashes
         if len(hashes) > CHUNKS_MAX or any(len(h) != DIGEST_BYTES for h in hashes):
             return "shape"
+        if not _issued_sanely(manifest.issued_utc_ms):
+            return "issued"
+        if version.list_epoch > self._list_epoch_max:
+            return "list_epoch"
         if version.list_epoch < rank(self._floor)[0]:
             return "rollback"
         if self._floor is not None and version.list_epoch > max(
@@ -383,34 +422,11 @@ class ScopeIntake:
         # the deltas that bring it up (`advance`).
         return ""
 
-    def _remember(self, delta: Delta) -> None:
-        """Keep a delta by its base. When there is no room, the nearest ones are worth most."""
-        if delta.base in self._later:
-            self.duplicates += 1
-            return
-        self._later_top = max(self._later_top, rank(delta.target))
-        size = _size_of(delta)
-        while self._later and (
-            len(self._later) >= LATER_MAX or self._later_bytes + size > LATER_BYTES_MAX
-        ):
-            farthest = max(self._later, key=rank)
-            if rank(farthest) <= rank(delta.base):
-                return
-            self._forget(farthest)
-        self._later[delta.base] = delta
-        self._later_bytes += size
-
     def _forget_old(self) -> None:
         oldest = rank(self.held)
         if self._build is not None:
             oldest = min(oldest, rank(self._build.manifest.version))
-        for base in [base for base in self._later if rank(base) < oldest]:
-            self._forget(base)
-
-    def _forget(self, base: VersionMark) -> None:
-        gone = self._later.pop(base, None)
-        if gone is not None:
-            self._later_bytes -= _size_of(gone)
+        self._later.forget_below(oldest)
 
     def _drop(self, build: _Build) -> DropSnapshot:
         self._build = self._asked = None
@@ -420,16 +436,8 @@ class ScopeIntake:
         return Refuse(what=what, scope=self.scope, reason=reason)
 
     def _tip(self, build: _Build) -> VersionMark:
-        chain = self._chain(build.manifest.version)
+        chain = self._later.chain(build.manifest.version)
         return chain[-1].target if chain else build.manifest.version
-
-    def _chain(self, version: VersionMark) -> list[Delta]:
-        """The remembered deltas that follow each other from a version on."""
-        chain: list[Delta] = []
-        while (delta := self._later.get(version)) is not None:
-            chain.append(delta)
-            version = delta.target
-        return chain
 
 
 def root_of(manifest: Manifest) -> str:
@@ -437,6 +445,5 @@ def root_of(manifest: Manifest) -> str:
     return b64u(hashlib.sha256(b"".join(manifest.chunk_hashes)).digest())
 
 
-def _size_of(delta: Delta) -> int:
-    rows = sum(len(row.key) + len(row.body) + ROW_BYTES for row in delta.upserts)
-    return rows + sum(len(gone.key) + ROW_BYTES for gone in delta.removes) + ROW_BYTES
+def _issued_sanely(utc_ms: int) -> bool:
+    return ISSUED_MS_MIN <= utc_ms < ISSUED_MS_END

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum, unique
+from functools import lru_cache
 from typing import Final
 
 from edge.messages import Stream
@@ -190,6 +191,11 @@ def parse(name: str) -> Topic | None:
     """The topic behind a name, or None when it is none of this wire's."""
     if len(name) > TOPIC_CHARS_MAX or not name.startswith(PREFIX):
         return None
+    return _parse(name)
+
+
+@lru_cache(maxsize=64)  # Our choice: a device listens to some twenty, and hears few all day.
+def _parse(name: str) -> Topic | None:
     match name[len(PREFIX) :].split("/"):
         case ["d", device, "up", stream] if is_id(device) and stream in _STREAMS:
             return Topic(kind=TopicKind.UP, device=device, stream=Stream(stream))

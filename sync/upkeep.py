@@ -7,9 +7,11 @@ out. `diag` is a ring: its oldest facts go though nobody acknowledged them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from edge import logs
+from edge.lasting import Lasting
 from edge.messages import PartState
 from edge.model import CorruptData, DeviceFault, Moment, Station
 from edge.offline_cache import epochs, marks, outbox, retention
@@ -21,7 +23,8 @@ from sync.uplink import Uplink
 
 TICK_MS: Final = 1_000  # house.md: a look every second.
 HOURLY_MS: Final = 60 * 60_000  # Our choice: what ages by days is looked at by the hour.
-LINK: Final = "link"  # The part of the station that sync itself sees.
+LINK: Final = "link"  # The parts of the station that sync itself sees: this,
+LIST: Final = "list "  # and lists that were lost, by scope.
 WHY_CHARS_MAX: Final = 80
 # Our choice: a link that comes and goes writes a fact a minute; what changed in between is told
 # as it is then.
@@ -49,8 +52,10 @@ class Upkeep:
         self._station = station
         self._told = marks.parts(writer.db)
         self._told_ms: dict[str, int] = {}
+        self._lost: Mapping[str, str] = {}  # Lists that are being fetched again: scope -> why.
         self._ticked_ms: int | None = None
         self._hourly_ms: int | None = None
+        self._failing = Lasting()
         self._log = logs.get("upkeep")
         self._begin(moment)
 
@@ -64,19 +69,30 @@ class Upkeep:
         if why:
             epochs.forget_note(self._writer, "reopen")
 
-    def tick(self, moment: Moment, *, up: bool, why: str) -> None:
-        """`up`: the city greets us; `why` it does not. Cheap until a second has gone by."""
+    def tick(
+        self,
+        moment: Moment,
+        *,
+        up: bool,
+        why: str,
+        lost: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        """`up`: the city greets us; `why` it does not; `lost` lists, scope -> why. Cheap until a
+        second has gone by."""
         if self._ticked_ms is not None and moment.mono_ms - self._ticked_ms < TICK_MS:
             return
         self._ticked_ms = moment.mono_ms
+        self._lost = lost()
         try:
             self._pair()
             self._close_old_copies(moment)
             self._tell_parts(moment, up=up, why=why)
             self._drop(moment)
+            self._failing.over()
         except (DeviceFault, CorruptData) as problem:
             self._count("keeping_failed")
-            self._log.error("cannot keep house now", reason=str(problem))
+            if self._failing.is_news(str(problem), now_ms=moment.mono_ms):
+                self._log.error("cannot keep house now", reason=str(problem))
 
     def status(self) -> dict[str, object]:
         return {
@@ -87,11 +103,17 @@ class Upkeep:
 
     def alarms(self) -> list[str]:
         """One line each, with what to do."""
+        found = [
+            f"list {scope} is lost, and fetched again: {why}; connect to the city"
+            for scope, why in self._lost.items()
+        ]
         aside = epochs.meta(self._writer.db, "damaged")
         path = self._writer.path.with_name(aside) if aside else None
-        if path is None or not path.exists():
-            return []
-        return [f"{path}: a damaged sync.db was set aside; keep a copy for support, then remove it"]
+        if path is not None and path.exists():
+            found.append(
+                f"{path}: a damaged sync.db was set aside; keep a copy for support, then remove it"
+            )
+        return found
 
     # ------------------------------------------------------------------------- helpers
 
@@ -133,6 +155,11 @@ class Upkeep:
     def _tell_parts(self, moment: Moment, *, up: bool, why: str) -> None:
         now = dict(self._uplink.parts())
         now[LINK] = ("up", "") if up else ("down", why[:WHY_CHARS_MAX])
+        for part in self._told:
+            if part.startswith(LIST):
+                now[part] = ("up", "")  # Told of once: so is its return.
+        for scope, reason in self._lost.items():
+            now[LIST + scope] = ("lost", reason[:WHY_CHARS_MAX])
         changed = {
             part: state
             for part, state in now.items()

@@ -55,6 +55,7 @@ MONEY_KINDS: Final = frozenset({"sale", "void", "hold", "hold_released", "restat
 # Our choice: an acknowledgement is not signed, so what it hints at is asked of a signed welcome,
 # but no liar makes us reconnect more often than this.
 HINT_MS: Final = 10 * 60_000
+SETTLE_MS: Final = 100  # Our choice: ten flushes a second at most, whatever the city answers.
 BATCH_HEADER_BYTES: Final = 512  # Our choice: the header line is 250 bytes; the rest is room.
 
 
@@ -93,13 +94,39 @@ class Uplink:
         self._refused = refused
         self._ring_edge = ring_edge
         self._hinted_ms: int | None = None
+        self._unsettled: dict[tuple[Stream, str], int] = {}  # Acknowledged, not on disk yet.
+        self._settled_ms = 0
         self._reconnect = ""  # Why a new welcome is needed.
         self._pumps = {stream: Pump(device=device, stream=stream) for stream in Stream}
         self._lives: dict[tuple[Stream, str], outbox.Life] = {}
         self._log = logs.get("uplink")
 
+    def settle(self, now_ms: int) -> None:
+        """Put what was acknowledged on disk: at once when nothing more is on its way, else several
+        together, for each costs a flush. A mark that is lost costs nothing: the welcome says it."""
+        if not self._unsettled:
+            return
+        more_comes = any(pump.in_flight for pump in self._pumps.values())
+        if more_comes and now_ms - self._settled_ms < SETTLE_MS:
+            return
+        self._settle()
+        self._settled_ms = now_ms
+
+    def _settle(self) -> None:
+        if not self._unsettled:
+            return
+        marks.acknowledge_all(
+            self._writer,
+            [
+                (stream, epoch, up_to, self._lives[stream, epoch].head)
+                for (stream, epoch), up_to in self._unsettled.items()
+            ],
+        )
+        self._unsettled.clear()
+
     def look(self, now_ms: int) -> None:
         """See how far the files have grown and tell the pumps."""
+        self._settle()
         self._follow_journal()
         for stream, pump in self._pumps.items():
             try:
@@ -175,6 +202,7 @@ class Uplink:
             )
 
     def disconnected(self) -> None:
+        self._settle()
         for pump in self._pumps.values():
             pump.disconnected()
 
@@ -244,6 +272,18 @@ class Uplink:
             return {}
         with reading(db):
             return marks.parts(db)
+
+    def suspects(self) -> dict[str, int]:
+        """Pictures that edge could not read: scope -> generation."""
+        try:
+            db = self._db(Stream.MAIN)
+            if db is None:
+                return {}
+            with reading(db):
+                return marks.suspects(db)
+        except DamagedFile as damage:
+            self._tell_damage(Stream.MAIN, damage)
+            return {}
 
     def close(self) -> None:
         if self._journal is not None:
@@ -360,11 +400,11 @@ class Uplink:
         for event in events:
             match event:
                 case Acknowledged(epoch=epoch, up_to=up_to):
-                    head = self._lives[stream, epoch].head
-                    marks.acknowledge(self._writer, stream, epoch, up_to, head=head)
+                    self._unsettled[stream, epoch] = up_to
                 case Behind(epoch=epoch, high_water=high_water, acknowledged=before):
                     self._count("city_behind")
                     self._log.warning("the city lost facts; sending again", had=before)
+                    self._unsettled.pop((stream, epoch), None)
                     marks.acknowledge(self._writer, stream, epoch, high_water)
                 case Ahead(epoch=epoch, high_water=high_water):
                     self._show_ahead(self._lives[stream, epoch], high_water, "")

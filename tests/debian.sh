@@ -2,7 +2,8 @@
 # What the tests need from Debian: install it as root (or by sudo without a question), otherwise
 # name the one command to run. Asks dpkg first, so a second run costs nothing.
 set -euo pipefail
-packages=(mosquitto pcscd vsmartcard-vpcd libpcsclite-dev pkg-config gcc chromium iproute2 postgresql strace)
+packages=(mosquitto pcscd vsmartcard-vpcd libpcsclite-dev pkg-config gcc chromium iproute2 postgresql strace
+    nats-server)
 # pyscard is built with the headers of the Python in use; Debian's Python has them in a package.
 python=$(command -v "${PYTHON:-python3}" || true)
 case "$(readlink -f "${python:-/nonexistent}")" in /usr/bin/*) packages+=(python3-dev) ;; esac

@@ -16,7 +16,7 @@ from msgspec import Struct
 from edge.messages.batches import BatchHeader
 from edge.messages.facts import Fact, Restates
 from edge.messages.kinds import AnyFact, FactKey
-from edge.messages.lane_facts import PassageFact
+from edge.messages.lane_facts import SideFact
 from edge.messages.lists import AnyPush, Signed
 from edge.messages.orders import SignatureLine, SignedWhat
 from edge.messages.peers import PeerKind, SideRange
@@ -206,7 +206,7 @@ def encode_sides(header: SideRange, facts: Sequence[bytes]) -> bytes:
     return b"\n".join((_JSON_ENCODER.encode(header), *facts))
 
 
-def decode_sides(data: bytes) -> tuple[SideRange, list[PassageFact]]:
+def decode_sides(data: bytes) -> tuple[SideRange, list[SideFact]]:
     """Header and facts, which are of this device and epoch and stand in order in the range."""
     first_line, *lines = data.split(b"\n")
     header = decode_json(SideRange, first_line)
@@ -214,13 +214,13 @@ def decode_sides(data: bytes) -> tuple[SideRange, list[PassageFact]]:
         raise CorruptData(f"sides: {len(lines)} facts, said {header.count}")
     if not 0 <= header.after <= header.up_to:
         raise CorruptData(f"sides: from {header.after} to {header.up_to}")
-    facts: list[PassageFact] = []
+    facts: list[SideFact] = []
     last = header.after
     for line in lines:
         fact = decode_fact(line)
         mine = (header.device, Stream.MAIN, header.epoch)
-        if not isinstance(fact, PassageFact) or (fact.device, fact.stream, fact.epoch) != mine:
-            raise CorruptData("sides: a fact that is no passage of this device and epoch")
+        if not isinstance(fact, SideFact) or (fact.device, fact.stream, fact.epoch) != mine:
+            raise CorruptData("sides: a fact that moves nobody, or of another device or epoch")
         if not last < fact.sequence <= header.up_to:
             raise CorruptData(f"sides: fact {fact.sequence} behind {last} up to {header.up_to}")
         last = fact.sequence

@@ -37,7 +37,7 @@ class OrderAnswer(Fact, frozen=True, kw_only=True, tag="order_answer"):
     order: str
     accepted: bool
     why: str  # "" when accepted; else unknown_order, not_here, arguments, too_often, busy, clock,
-    #           early, late (edge/orders.py and sync/orders.py say when).
+    #           early, late, undecodable (edge/orders.py and sync/orders.py say when).
     access_point: str | None = None
 
 

@@ -133,6 +133,10 @@ class Handover(Fact, frozen=True, kw_only=True, tag="handover"):
     officer: str | None = None  # Who confirmed what the rules would not take.
 
 
+SideFact = PassageFact | Forgiven | Handover
+"""What lanes of one school tell each other: facts that say where people are."""
+
+
 class HandoverOpen(Fact, frozen=True, kw_only=True, tag="handover_open"):
     """A guardian is inside and has not said for whom: no child is recorded."""
 

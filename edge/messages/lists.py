@@ -78,8 +78,17 @@ class ScopeKey(Wire, frozen=True, kw_only=True):
     sealed: bytes
 
 
+class SealedKeys(Wire, frozen=True, kw_only=True):
+    """Signed by the list key: secrets of some scopes, for one device."""
+
+    device: str
+    keys: tuple[ScopeKey, ...]
+    issued_utc_ms: int
+    v: int = WIRE_VERSION
+
+
 class Pull(Wire, frozen=True, kw_only=True):
-    """One request for something to come down. Exactly one of the three groups is set."""
+    """One request for something to come down. Exactly one of the four groups is set."""
 
     device: str
     scope: str = ""
@@ -87,6 +96,7 @@ class Pull(Wire, frozen=True, kw_only=True):
     snapshot_id: str = ""
     chunks: tuple[int, ...] = ()
     keys: tuple[str, ...] = ()
+    photos: tuple[str, ...] = ()  # Hashes as rows of `scope` name them; so many at once at most.
 
 
 class PushManifest(Wire, frozen=True, kw_only=True, tag_field="push", tag="manifest"):
@@ -105,7 +115,18 @@ class PushDelta(Wire, frozen=True, kw_only=True, tag_field="push", tag="delta"):
 
 
 class PushKeys(Wire, frozen=True, kw_only=True, tag_field="push", tag="keys"):
-    keys: tuple[ScopeKey, ...]
+    signed: Signed
 
 
-AnyPush = PushManifest | PushChunk | PushDelta | PushKeys
+class PushPhoto(Wire, frozen=True, kw_only=True, tag_field="push", tag="photo"):
+    """A piece of a photo, sealed as the column `photo` of its cardholder's row. Its hash is over
+    the sealed bytes, and in a signed row, so it needs no signature of its own."""
+
+    scope: str
+    hash: str  # base64url SHA-256 of all the pieces, one after another.
+    part: int  # From 0.
+    parts: int  # 0: the city has no such photo any more.
+    data: bytes
+
+
+AnyPush = PushManifest | PushChunk | PushDelta | PushKeys | PushPhoto

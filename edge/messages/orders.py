@@ -67,6 +67,7 @@ class SignedWhat(StrEnum):
     HEAD = "head"
     MANIFEST = "manifest"
     DELTA = "delta"
+    KEYS = "keys"
     WELCOME = "welcome"
     ORDER = "order"
     ROOT = "root"
@@ -77,6 +78,7 @@ SIGNING_ROLE: Final[dict[SignedWhat, str]] = {
     SignedWhat.WELCOME: "freshness",
     SignedWhat.MANIFEST: "list",
     SignedWhat.DELTA: "list",
+    SignedWhat.KEYS: "list",
     SignedWhat.ORDER: "order",
     SignedWhat.ROOT: "root",
 }

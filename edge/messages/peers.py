@@ -12,7 +12,7 @@ class PeerKind(StrEnum):
     """What devices of one school say to each other; the last part of the topic."""
 
     SPEND = "spend"  # A till's `main`, whole: batch lines, as they go to the city.
-    SIDE = "side"  # Passages taken at a lane: a `SideRange`, then the facts' lines.
+    SIDE = "side"  # Where people are, by a lane: a `SideRange`, then the facts' lines.
     BEAT = "beat"  # A `PeerBeat`.
     ASK = "ask"  # A `PeerAsk`.
 

@@ -69,6 +69,8 @@ class Welcome(Wire, frozen=True, kw_only=True):
     wanted: dict[str, VersionMark]
     throttle_per_s: int | None = None
     v: int = WIRE_VERSION
+    # To a till: which other tills of its site the city hears now. It counts for 60 s.
+    live: tuple[str, ...] = ()
 
 
 class Health(Wire, frozen=True, kw_only=True):

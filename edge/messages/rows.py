@@ -219,6 +219,7 @@ class SiteRow(RowBody, frozen=True, array_like=True):
     issue_only_tills: tuple[str, ...] = ()  # Entitlements and pre-orders, no money.
     substitutions: tuple[str, ...] = ()  # Words a cashier may give for one.
     emergency_minor_max: int = 30_000
+    admission_again_s: int = 1_800  # The same card again is the same visit to a museum.
 
 
 class ScheduleRow(RowBody, frozen=True, array_like=True):

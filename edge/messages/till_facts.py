@@ -11,7 +11,20 @@ class SaleLine(Wire, frozen=True, kw_only=True):
     product: str
     category: str
     quantity: int
-    price_minor: int  # Of one piece, from the catalogue version of the sale.
+    price_minor: int  # Of one piece, or a kilogram, from the catalogue version of the sale.
+    grams: int = 0  # Of a weighed product, whose quantity is 1.
+
+    @property
+    def amount_minor(self) -> int:
+        """Price times quantity; of a weighed product price times weight, half a unit rounded up.
+
+        >>> line = SaleLine(product="p", category="c", quantity=1, price_minor=45_050, grams=110)
+        >>> line.amount_minor
+        4956
+        """
+        if self.grams:
+            return (self.price_minor * self.grams + 500) // 1000
+        return self.price_minor * self.quantity
 
 
 class Posting(Wire, frozen=True, kw_only=True):

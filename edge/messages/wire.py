@@ -17,6 +17,9 @@ FACT_BYTES_MAX: Final = 16 * 1024  # Our choice: a basket of 40 lines is 4 KiB; 
 RESTATES_BYTES_MAX: Final = 24 * 1024  # A whole fact in base64 (4/3 of it), and a header of 500 B.
 CHUNK_BYTES_MAX: Final = 56 * 1024  # Our choice: leaves room for envelope and topic in a message.
 CHUNK_ROWS_BYTES_MAX: Final = 4 * 1024 * 1024  # Our choice: one chunk unpacked, zip bombs end here.
+PHOTO_PARTS_MAX: Final = 4  # Our choice: a face of 300 by 400 pixels is 20 to 40 KiB.
+PHOTO_BYTES_MAX: Final = PHOTO_PARTS_MAX * CHUNK_BYTES_MAX
+PHOTOS_AT_ONCE: Final = 4  # Our choice: in one pull, as of chunks.
 DIGEST_BYTES: Final = 32
 NO_DIGEST: Final = ""  # `previous` of the first fact of an epoch.
 assert FACT_BYTES_MAX * 4 // 3 + 1024 < RESTATES_BYTES_MAX

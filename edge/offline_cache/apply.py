@@ -1,49 +1,57 @@
 """sync's side of the lists: pictures as generations, deltas, and putting one in force.
 
 A delta is one transaction in the current picture; the picture commits first, the version floor
-in `sync.db` second. A snapshot is built in the next generation, verified, closed, fsynced with
-its folder, and goes in force by one `sync.db` transaction. No database is renamed, no name is
-used twice, and an older generation never comes back: edge always reads one whole version.
+in `sync.db` second. A snapshot is built in the next generation (`building`), verified, closed,
+fsynced with its folder, and goes in force by one `sync.db` transaction. No database is renamed, no
+name is used twice, and an older generation never comes back: edge always reads one whole version.
 
-Whatever comes in here was verified by the caller (`trust.Verifier`).
+A picture that is gone or damaged is declared lost: its floor goes on counting, and a snapshot of
+that very version may take its place. Whatever comes in here was verified by the caller
+(`trust.Verifier`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
-import zstandard
-
-from edge.messages import (
-    CHUNK_BYTES_MAX,
-    CHUNK_ROWS_BYTES_MAX,
-    SET_DIGEST_MODULUS,
-    Delta,
-    Head,
-    Manifest,
-    Row,
-    ScopeKey,
-    VectorEntry,
-    VersionMark,
-    decode_pack,
-    encode_pack,
-    row_hash,
-    set_digest_bytes,
-)
+from edge.messages import Delta, Head, ScopeKey, VersionMark
 from edge.model import CorruptData, DeviceFault, Moment, SetupProblem
+from edge.offline_cache.building import SnapshotBuilder, half_built, unpack_chunk
+from edge.offline_cache.picture import (
+    PictureCheck,
+    PictureMeta,
+    change_picture,
+    delete_file,
+    newer,
+    picture_meta,
+    picture_path,
+)
 from edge.offline_cache.store import FileKind, Writer, lock_file, reading, telling
 
+__all__ = [
+    "RETIRED_MS",
+    "InForce",
+    "PictureMeta",
+    "Pictures",
+    "SnapshotBuilder",
+    "change_picture",
+    "half_built",
+    "held_scope_keys",
+    "in_force",
+    "newer",
+    "picture_meta",
+    "picture_path",
+    "store_scope_keys",
+    "unpack_chunk",
+]
+
 RETIRED_MS: Final = 10 * 60 * 1000  # house.md: a generation lives on so long after it left force.
-ZSTD_WINDOW_MAX: Final = 8 * 1024 * 1024  # Our choice: what zstd level 19 asks for at most.
+LOST: Final = "lost "  # In front of a scope: a note of `sync.db`.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,15 +64,6 @@ class InForce:
     issued_utc_ms: int
     received_boot: str
     received_mono_ms: int
-
-
-def picture_path(folder: Path, scope: str, generation: int) -> Path:
-    """Where a generation lives. Scopes hold `/` once; file names hold none."""
-    return folder / f"picture-{scope.replace('/', '-')}-{generation}.db"
-
-
-def newer(left: VersionMark, right: VersionMark) -> bool:
-    return (left.list_epoch, left.number) > (right.list_epoch, right.number)
 
 
 def in_force(sync_db: sqlite3.Connection, scope: str) -> InForce | None:
@@ -85,71 +84,6 @@ def in_force(sync_db: sqlite3.Connection, scope: str) -> InForce | None:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PictureMeta:
-    """What a picture says of itself, in one record, read with its rows."""
-
-    version: VersionMark
-    set_digest: bytes
-    identifier_key_version: int
-    seal_key_version: int
-    vector: tuple[VectorEntry, ...]
-
-
-class _MetaRecord(msgspec.Struct, frozen=True, array_like=True):
-    version: VersionMark
-    set_digest: bytes
-    identifier_key_version: int
-    seal_key_version: int
-    vector: tuple[VectorEntry, ...]
-
-
-_META_DECODER: Final[msgspec.msgpack.Decoder[_MetaRecord]] = msgspec.msgpack.Decoder(_MetaRecord)
-
-
-def picture_meta(db: sqlite3.Connection) -> PictureMeta:
-    """Raises `CorruptData` for a picture that was never finished, or is damaged."""
-    with telling():
-        row = db.execute("SELECT value FROM meta WHERE key = 'picture'").fetchone()
-    if row is None:
-        raise CorruptData("a picture without its record")
-    try:
-        record = _META_DECODER.decode(row[0])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise CorruptData(f"a picture's record: {error}") from error
-    return PictureMeta(
-        version=record.version,
-        set_digest=record.set_digest,
-        identifier_key_version=record.identifier_key_version,
-        seal_key_version=record.seal_key_version,
-        vector=record.vector,
-    )
-
-
-def _write_meta(db: sqlite3.Connection, meta: PictureMeta) -> None:
-    record = _MetaRecord(
-        meta.version,
-        meta.set_digest,
-        meta.identifier_key_version,
-        meta.seal_key_version,
-        meta.vector,
-    )
-    db.execute("INSERT OR REPLACE INTO meta VALUES ('picture', ?)", (encode_pack(record),))
-
-
-def unpack_chunk(data: bytes) -> list[Row]:
-    """The rows of a chunk whose hash was checked; bounded whatever its header claims."""
-    if len(data) > CHUNK_BYTES_MAX:
-        raise CorruptData(f"chunk: {len(data)} bytes, more than {CHUNK_BYTES_MAX}")
-    try:
-        unpacker = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_MAX)
-        with unpacker.stream_reader(io.BytesIO(data)) as stream:
-            rows = stream.read(CHUNK_ROWS_BYTES_MAX + 1)
-    except zstandard.ZstdError as error:
-        raise CorruptData(f"chunk: {error}") from error
-    return decode_pack(list[Row], rows, size_max=CHUNK_ROWS_BYTES_MAX)
-
-
 class Pictures:
     """All pictures of this device. Uses `sync.db`'s writer for pointers and floors."""
 
@@ -157,6 +91,7 @@ class Pictures:
         self.folder = folder
         self._sync = sync_writer
         self._current: dict[str, tuple[int, Writer]] = {}
+        self._checks: dict[str, PictureCheck] = {}
 
     def held(self, scope: str) -> VersionMark | None:
         """The version in force: the higher of the picture's own and its floor."""
@@ -191,6 +126,10 @@ class Pictures:
         writer = self._writer(pointer)
         with writer.transaction() as db:
             change_picture(db, delta)
+        check = self._checks.get(delta.scope)
+        if check is not None:
+            check.touch((row.kind, row.key) for row in delta.upserts)
+            check.touch((gone.kind, gone.key) for gone in delta.removes)
         self._touch(delta.scope, delta.target, delta.issued_utc_ms, moment)
 
     def freshen(self, head: Head, moment: Moment) -> None:
@@ -220,14 +159,13 @@ class Pictures:
         except BaseException:
             writer.close()
             raise
-        old = self._current.pop(scope, None)
-        if old is not None:
-            old[1].close()
+        self._let_go(scope)
         self._current[scope] = (generation, writer)
 
     def _point_to(self, target: InForce, before: InForce | None) -> None:
         """The one transaction that puts a generation in force and retires the one before."""
         with self._sync.transaction() as db:
+            db.execute("DELETE FROM meta WHERE key = ?", (LOST + target.scope,))
             if before is not None:
                 name = picture_path(self.folder, before.scope, before.generation).name
                 db.execute(
@@ -242,6 +180,88 @@ class Pictures:
                     *(target.received_boot, target.received_mono_ms),
                 ),
             )
+
+    # ------------------------------------------------------------------ lost and checked
+
+    def floor(self, scope: str) -> VersionMark | None:
+        """The highest version that ever was in force: nothing below it comes back."""
+        pointer = in_force(self._sync.db, scope)
+        return None if pointer is None else pointer.floor
+
+    def settle(self, scope: str) -> None:
+        """A picture commits before its floor: where the process ended between the two, the floor
+        follows now. What cannot be read moves nothing."""
+        try:
+            version, floor = self.held(scope), self.floor(scope)
+        except (CorruptData, DeviceFault):
+            return
+        if version is None or floor is None or not newer(version, floor):
+            return
+        with self._sync.transaction() as db:
+            db.execute(
+                "UPDATE pictures SET list_epoch = ?, number = ? WHERE scope = ?",
+                (version.list_epoch, version.number, scope),
+            )
+
+    def lost(self, scope: str) -> str:
+        """Why the picture in force cannot be relied on; "" while nothing is wrong with it."""
+        with telling(self._sync.path):
+            row = self._sync.db.execute(
+                "SELECT value FROM meta WHERE key = ?", (LOST + scope,)
+            ).fetchone()
+        return "" if row is None else str(row[0])
+
+    def declare_lost(self, scope: str, why: str) -> None:
+        """Until another generation is in force, also after a restart."""
+        self._let_go(scope)
+        with self._sync.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (LOST + scope, why))
+
+    def generation(self, scope: str) -> int | None:
+        pointer = in_force(self._sync.db, scope)
+        return None if pointer is None else pointer.generation
+
+    def file_bytes(self, scope: str) -> int:
+        """How large the picture in force is; 0 when there is none."""
+        pointer = in_force(self._sync.db, scope)
+        if pointer is None:
+            return 0
+        try:
+            return picture_path(self.folder, scope, pointer.generation).stat().st_size
+        except OSError:
+            return 0
+
+    def check_some(self, scope: str, rows_max: int) -> bool:
+        """Count a slice of the picture in force, from the beginning when none was under way. True
+        when all of it was counted and is right; `CorruptData` or `DeviceFault` when it is not."""
+        pointer = in_force(self._sync.db, scope)
+        if pointer is None:
+            return True
+        try:
+            if scope not in self._checks:
+                path = picture_path(self.folder, scope, pointer.generation)
+                self._checks[scope] = PictureCheck(path)
+            done = self._checks[scope].step(rows_max)
+        except BaseException:
+            self._end_check(scope)
+            raise
+        if done:
+            self._end_check(scope)
+        return done
+
+    def _end_check(self, scope: str) -> None:
+        check = self._checks.pop(scope, None)
+        if check is not None:
+            check.close()
+
+    def _let_go(self, scope: str) -> None:
+        """Of a generation that is not the one in force any more, or is lost."""
+        self._end_check(scope)
+        old = self._current.pop(scope, None)
+        if old is not None:
+            old[1].close()
+
+    # ---------------------------------------------------------------------- generations
 
     def next_generation(self, scope: str) -> int:
         """A number never used before for this scope, whatever files lie about."""
@@ -265,7 +285,7 @@ class Pictures:
         for name, boot, mono_ms in retired:
             if boot == moment.boot and moment.mono_ms - mono_ms < RETIRED_MS:
                 continue
-            _delete(self.folder / name)
+            delete_file(self.folder / name)
             with self._sync.transaction() as db:
                 db.execute("DELETE FROM retired WHERE path = ?", (name,))
             gone.append(name)
@@ -279,22 +299,21 @@ class Pictures:
                 os.close(lock_file(path))
             except SetupProblem:
                 continue  # In the making.
-            _delete(path)
+            delete_file(path)
             gone.append(path.name)
         return gone
 
     def close(self) -> None:
-        for _, writer in self._current.values():
-            writer.close()
-        self._current.clear()
+        for scope in {*self._current, *self._checks}:
+            self._let_go(scope)
 
     def _check_no_step_back(self, pointer: InForce, meta: PictureMeta) -> None:
-        try:
-            held = self.held(pointer.scope) or pointer.floor
-        except (CorruptData, DeviceFault):
-            held, readable = pointer.floor, False  # Damaged: its floor still counts.
-        else:
-            readable = True
+        held, readable = pointer.floor, False
+        if not self.lost(pointer.scope):  # Else nothing it says counts, but its floor does.
+            try:
+                held, readable = self.held(pointer.scope) or pointer.floor, True
+            except (CorruptData, DeviceFault):
+                pass  # Damaged, and nobody has noticed yet.
         if meta.version.list_epoch > held.list_epoch:
             return  # Only the root key raises it: the city itself was restored.
         if newer(held, meta.version):
@@ -315,7 +334,12 @@ class Pictures:
         path = picture_path(self.folder, pointer.scope, pointer.generation)
         if not path.exists():
             raise CorruptData(f"{path}: the picture in force is gone")
-        writer = Writer(path, FileKind.PICTURE)
+        try:
+            writer = Writer(path, FileKind.PICTURE)
+        except SetupProblem as problem:
+            if self.lost(pointer.scope):  # Nobody mends by hand what is fetched again.
+                raise CorruptData(str(problem)) from problem
+            raise
         self._current[pointer.scope] = (pointer.generation, writer)
         return writer
 
@@ -332,126 +356,6 @@ class Pictures:
                     *(moment.boot, moment.mono_ms, scope),
                 ),
             )
-
-
-def change_picture(db: sqlite3.Connection, delta: Delta) -> None:
-    """Rows and record of one delta, inside the caller's transaction."""
-    meta = picture_meta(db)
-    if meta.version != delta.base:
-        raise CorruptData(f"{delta.scope}: a delta on {delta.base}, held is {meta.version}")
-    if delta.target.list_epoch != delta.base.list_epoch or not newer(delta.target, delta.base):
-        raise CorruptData(f"{delta.scope}: a delta from {delta.base} to {delta.target}")
-    total = int.from_bytes(meta.set_digest, "big")
-    for row in delta.upserts:
-        total += row_hash(row) - _old_hash(db, row.kind, row.key)
-        db.execute("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", (row.kind, row.key, row.body))
-    for gone in delta.removes:
-        total -= _old_hash(db, gone.kind, gone.key)
-        db.execute("DELETE FROM rows WHERE kind = ? AND key = ?", (gone.kind, gone.key))
-    digest = set_digest_bytes(total % SET_DIGEST_MODULUS)
-    if digest != delta.set_digest:
-        raise CorruptData(f"{delta.scope}: set digest differs after {delta.target}")
-    _write_meta(
-        db,
-        PictureMeta(
-            version=delta.target,
-            set_digest=digest,
-            identifier_key_version=meta.identifier_key_version,
-            seal_key_version=meta.seal_key_version,
-            vector=delta.vector or meta.vector,
-        ),
-    )
-
-
-def _old_hash(db: sqlite3.Connection, kind: int, key: bytes) -> int:
-    row = db.execute("SELECT body FROM rows WHERE kind = ? AND key = ?", (kind, key)).fetchone()
-    return 0 if row is None else row_hash(Row(kind, key, row[0]))
-
-
-class SnapshotBuilder:
-    """A generation in the making: chunks in any order, each checked as it comes."""
-
-    def __init__(self, folder: Path, manifest: Manifest, generation: int) -> None:
-        self.manifest = manifest
-        self.generation = generation
-        self.path = picture_path(folder, manifest.scope, generation)
-        self._writer = Writer(self.path, FileKind.PICTURE, synchronous="NORMAL")
-        self._taken: set[int] = set()
-        self._total = 0
-        self._rows = 0
-
-    def add_chunk(self, index: int, data: bytes) -> None:
-        """`CorruptData` when it is none of this snapshot's; a chunk already taken is ignored."""
-        if index in self._taken:
-            return
-        if not 0 <= index < len(self.manifest.chunk_hashes):
-            raise CorruptData(f"{self.manifest.scope}: chunk {index} of a smaller snapshot")
-        if hashlib.sha256(data).digest() != self.manifest.chunk_hashes[index]:
-            raise CorruptData(f"{self.manifest.scope}: chunk {index} is not the one signed")
-        rows = unpack_chunk(data)
-        with self._writer.transaction() as db:
-            db.executemany(
-                "INSERT INTO rows VALUES (?, ?, ?)", ((r.kind, r.key, r.body) for r in rows)
-            )
-        self._total = (self._total + sum(map(row_hash, rows))) % SET_DIGEST_MODULUS
-        self._rows += len(rows)
-        self._taken.add(index)
-
-    def missing(self) -> Sequence[int]:
-        return [i for i in range(len(self.manifest.chunk_hashes)) if i not in self._taken]
-
-    def finish(self, later: Iterable[Delta] = ()) -> VersionMark:
-        """Verify the whole, take deltas that came meanwhile, and leave a closed file on disk."""
-        manifest = self.manifest
-        assert not self.missing()
-        digest = set_digest_bytes(self._total)
-        if digest != manifest.set_digest or self._rows != manifest.rows:
-            self.discard()
-            raise CorruptData(f"{manifest.scope}: the snapshot's rows are not those signed")
-        with self._writer.transaction() as db:
-            _write_meta(
-                db,
-                PictureMeta(
-                    version=manifest.version,
-                    set_digest=digest,
-                    identifier_key_version=manifest.identifier_key_version,
-                    seal_key_version=manifest.seal_key_version,
-                    vector=manifest.vector,
-                ),
-            )
-        for delta in later:
-            if picture_meta(self._writer.db).version == delta.base:
-                with self._writer.transaction() as db:
-                    change_picture(db, delta)
-        version = picture_meta(self._writer.db).version
-        self._writer.checkpoint()
-        self._writer.close()
-        _fsync(self.path)
-        _fsync(self.path.parent)
-        return version
-
-    def discard(self) -> None:
-        """Let go of it and delete it; a second call does nothing."""
-        self._writer.close()
-        _delete(self.path)
-
-
-def _delete(path: Path) -> None:
-    """A database nobody writes, with what SQLite and we keep beside it."""
-    for suffix in ("", "-wal", "-shm", ".lock"):
-        with suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).unlink()
-
-
-def _fsync(path: Path) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise DeviceFault(f"{path}: {error.strerror}; check the disk") from error
 
 
 def store_scope_keys(writer: Writer, keys: Iterable[ScopeKey]) -> None:

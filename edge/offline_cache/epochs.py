@@ -18,13 +18,12 @@ from enum import StrEnum, unique
 from pathlib import Path
 from typing import Final
 
-from edge.messages import EpochClosed, Restates, SaleFact, Stream
+from edge.messages import EpochClosed, Restates, Stream
 from edge.model import CorruptData, Moment, Station
-from edge.offline_cache import outbox
+from edge.offline_cache import outbox, till_books
 from edge.offline_cache.outbox import Life
 from edge.offline_cache.record import (
     EPOCH_BYTES,
-    TAIL_OPEN,
     Journal,
     Recording,
     StreamWriter,
@@ -52,11 +51,7 @@ def close_life(
         )
         if isinstance(stream, Journal):
             # Still spent, though the city's count of that epoch may go past these numbers.
-            db.execute(
-                "UPDATE tail SET sequence = sequence + ?1"
-                " WHERE epoch = ?2 AND sequence > ?3 AND sequence < ?1",
-                (TAIL_OPEN, life.epoch, kept),
-            )
+            till_books.leave_open(db, life.epoch, kept)
 
     if life.life == stream.life:
         meta = {"store": "", "why": why} if isinstance(stream, Journal) else {}
@@ -102,13 +97,13 @@ def _restate(recording: Recording, moment: Moment, epoch: str, sequence: int, bo
     """One fact once more. What was restated before keeps the key it had first."""
     inner = decode_known(body)
     if isinstance(inner, Restates):
-        sale = decode_known(inner.body)
-        if isinstance(sale, SaleFact):
-            recording.db.execute(
-                "DELETE FROM tail WHERE account_id = ?1 AND epoch = ?2"
-                " AND sequence IN (?3, ?3 + ?4)",
-                (sale.account, epoch, sequence, TAIL_OPEN),
-            )
+        # Its tail goes back to where `add` looks for it.
+        till_books.move(
+            recording.db,
+            decode_known(inner.body),
+            source=(epoch, sequence),
+            target=(inner.old_epoch, inner.old_sequence),
+        )
         epoch, sequence, body = inner.old_epoch, inner.old_sequence, inner.body
     recording.add(
         Restates(**recording.stamp(moment), old_epoch=epoch, old_sequence=sequence, body=body)
@@ -187,7 +182,11 @@ def forget_note(writer: Writer, key: str) -> None:
 
 
 def new_store(db: sqlite3.Connection, *, epoch: str = "") -> None:
-    """Another store from now on: reports on what the one before held count for nothing."""
+    """Another store from now on: reports on what the one before held count for nothing. Nor do
+    those that were heard in it: peers may have gone on since."""
+    if outbox.schema_version(db) >= 2:
+        for table in ("peer_reports", "peer_cover"):
+            db.execute(f"DELETE FROM {table}")
     notes = {"store_id": secrets.token_hex(EPOCH_BYTES), "epoch": epoch}
     db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", notes.items())
 

@@ -9,46 +9,34 @@ edge's own. Small scopes (settings, menu) are kept in memory and read again when
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
-import msgspec
-
+from edge.area import Side, inside, latest
 from edge.messages import (
-    ROW_NUMBERS,
-    AccountRow,
-    CardholderRow,
-    CredentialRow,
-    ProductRow,
-    ProfileRow,
-    RowKind,
-    ScheduleRow,
+    Fact,
     ScopeKey,
-    SiteRow,
     Stream,
     VersionMark,
-    from_b64u,
 )
 from edge.model import (
-    MINUTES_PER_WEEK,
-    Account,
+    AdmissionView,
     CacheView,
     Cardholder,
     CorruptData,
     Credential,
     DeviceFault,
-    Direction,
     ListState,
     Moment,
-    Product,
     PurchaseView,
-    Spend,
+    Station,
     Version,
 )
+from edge.offline_cache import sides
 from edge.offline_cache.apply import (
     InForce,
     PictureMeta,
@@ -58,50 +46,51 @@ from edge.offline_cache.apply import (
     picture_meta,
     picture_path,
 )
+from edge.offline_cache.list_rows import admission_category, cardholder, members, person
+from edge.offline_cache.live_tills import live_tills
 from edge.offline_cache.marks import StoreView, TimeAnchor, store_view, time_anchor
-from edge.offline_cache.peers import Known, PeerState, known, peer_states, peers_tail
+from edge.offline_cache.peer_books import fact_of_peer
+from edge.offline_cache.peers import Known, PeerState, known, peer_states
+from edge.offline_cache.purchases import (
+    peer_tills,
+    read_above,
+    read_base,
+    vector_of,
+)
+from edge.offline_cache.sides import LANE_STATIONS, unknown_lanes
+from edge.offline_cache.small_lists import SmallLists, with_menu, with_settings
 from edge.offline_cache.standing import log_level
 from edge.offline_cache.store import FileKind, file_id, open_reader, reading, telling
 
-CREDENTIAL: Final = ROW_NUMBERS[RowKind.CREDENTIAL]
-CARDHOLDER: Final = ROW_NUMBERS[RowKind.CARDHOLDER]
-HOT: Final = ROW_NUMBERS[RowKind.HOT]
-ACCOUNT: Final = ROW_NUMBERS[RowKind.ACCOUNT]
-PRODUCT: Final = ROW_NUMBERS[RowKind.PRODUCT]
-SITE: Final = ROW_NUMBERS[RowKind.SITE]
-SCHEDULE: Final = ROW_NUMBERS[RowKind.SCHEDULE]
-PROFILE: Final = ROW_NUMBERS[RowKind.PROFILE]
+MUSEUM: Final = "museum"  # The scope of all sites, known to admission stations alone.
 
-# A right whose schedule is not known is a right outside its hours: such a person goes to the
-# officer and not back to the street.
-UNKNOWN_SCHEDULE: Final = (range(0),)
-
-_ROW: Final = "SELECT body FROM rows WHERE kind = ? AND key = ?"
-_CREDENTIAL_ROW: Final = msgspec.msgpack.Decoder(CredentialRow)
-_CARDHOLDER_ROW: Final = msgspec.msgpack.Decoder(CardholderRow)
-_ACCOUNT_ROW: Final = msgspec.msgpack.Decoder(AccountRow)
-_SITE_ROW: Final = msgspec.msgpack.Decoder(SiteRow)
-_SCHEDULE_ROW: Final = msgspec.msgpack.Decoder(ScheduleRow)
-_PRODUCT_ROW: Final = msgspec.msgpack.Decoder(ProductRow)
-_PROFILE_ROW: Final = msgspec.msgpack.Decoder(ProfileRow)
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SmallLists:
-    """The scopes that fit in memory, at the versions they were read at."""
-
-    site: SiteRow | None
-    schedules: Mapping[str, tuple[range, ...]]
-    products: Mapping[str, Product]
-    menu: VersionMark | None
-    profiles: Mapping[str, ProfileRow] = field(default_factory=dict)
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 @dataclass(slots=True)
 class _Open:
     pointer: InForce
     db: sqlite3.Connection
+
+
+def _noting(
+    method: Callable[Concatenate[Cache, _P], _R],
+) -> Callable[Concatenate[Cache, _P], _R]:
+    """Errors as `telling` gives them; and the picture read last is a suspect of it. sync looks at
+    all of that one, so an innocent one costs nothing."""
+
+    @wraps(method)
+    def told(self: Cache, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        self._reading = None
+        try:
+            with telling():
+                return method(self, *args, **kwargs)
+        except (CorruptData, DeviceFault):
+            self._suspect()
+            raise
+
+    return told
 
 
 class Cache:
@@ -113,29 +102,35 @@ class Cache:
         self.folder = folder
         self.device = device
         self.scopes = {name: f"{site}/{name}" for name in ("people", "money", "menu", "settings")}
+        self.scopes[MUSEUM] = f"city/{MUSEUM}"
         self.small = SmallLists(
             site=None, schedules=MappingProxyType({}), products=MappingProxyType({}), menu=None
         )
         self._journal = journal
         self._sync: sqlite3.Connection | None = None
         self._sync_id: tuple[int, int] | None = None
+        self.suspects: dict[str, int] = {}  # Scope -> generation that could not be read.
+        self._reading: InForce | None = None  # The picture that was asked for last.
         self._open: dict[str, _Open] = {}
         self._small_at: dict[str, tuple[int, VersionMark] | None] = {}
 
     # -------------------------------------------------------------- what sync has for us
 
-    @telling()
+    @_noting
     def refresh(self) -> None:
         """Look for a new picture of a small scope; called when rung and every second."""
         sync_id = file_id(self.folder / "sync.db")
         if self._sync is not None and sync_id is not None and sync_id != self._sync_id:
             self._sync.close()
             self._sync = None  # Set aside; another took its name.
-        for name in ("people", "money"):
+        for name in ("people", "money", MUSEUM):
             # Open before it is needed: opening takes room, which a full disk has not. What is
             # wrong with it the tap will say.
-            with suppress(CorruptData, DeviceFault):
-                self._picture(self.scopes[name])
+            try:
+                with telling():
+                    self._picture(self.scopes[name])
+            except (CorruptData, DeviceFault):
+                self._suspect()
         problem: CorruptData | None = None
         for name in ("settings", "menu"):
             try:
@@ -145,16 +140,17 @@ class Cache:
                     self._read_small(name, opened)
                     self._small_at[name] = at
             except CorruptData as found:
+                self._suspect()
                 problem = found  # It keeps no other list from being read.
         if problem is not None:
             raise problem
 
-    @telling()
+    @_noting
     def sealed_keys(self) -> list[ScopeKey]:
         db = self._sync_db()
         return [] if db is None else held_scope_keys(db)
 
-    @telling()
+    @_noting
     def anchor(self) -> TimeAnchor | None:
         """The newest time the city signed, or None while it has not."""
         db = self._sync_db()
@@ -165,7 +161,7 @@ class Cache:
         db = self._sync_db()
         return "" if db is None else log_level(db)
 
-    @telling()
+    @_noting
     def acknowledged(self, stream: str, epoch: str) -> int:
         """Up to which sequence the city has committed a stream."""
         db = self._sync_db()
@@ -178,7 +174,7 @@ class Cache:
         )
         return 0 if row is None else int(row[0])
 
-    @telling()
+    @_noting
     def store_view(self) -> StoreView | None:
         """What sync knows of our `main`, and whose store it is; None while there is no store."""
         db = self._sync_db()
@@ -187,7 +183,7 @@ class Cache:
         with reading(db):
             return store_view(db, Stream.MAIN)
 
-    @telling()
+    @_noting
     def included(self) -> dict[str, int]:
         """Epoch of this device -> up to which fact the money picture in force includes it."""
         opened = self._picture(self.scopes["money"])
@@ -198,7 +194,7 @@ class Cache:
             e.epoch: e.sequence for e in vector if (e.device, e.stream) == (self.device, "main")
         }
 
-    @telling()
+    @_noting
     def waiting_orders(self, after_counter: int) -> list[tuple[int, bytes]]:
         """Orders that sync verified and edge has not answered: (counter, signed payload)."""
         db = self._sync_db()
@@ -210,13 +206,13 @@ class Cache:
         )
         return rows.fetchall()
 
-    @telling()
+    @_noting
     def identifier_version(self, scope: str) -> int:
         """Which version of the scope's identifier key its picture was made with; 0: no picture."""
         opened = self._picture(scope)
         return 0 if opened is None else picture_meta(opened.db).identifier_key_version
 
-    @telling()
+    @_noting
     def list_states(self, moment: Moment) -> dict[str, ListState]:
         """Every scope in force, with its age, for status and health."""
         states = {}
@@ -227,13 +223,13 @@ class Cache:
                 states[scope] = _list_state(opened.pointer, meta, moment)
         return states
 
-    @telling()
+    @_noting
     def peers_known(self) -> Known | None:
         """How far other tills' facts are known: every lookup from here on rests on them."""
         db = self._sync_db()
         return None if db is None else known(db)
 
-    @telling()
+    @_noting
     def peer_states(self, moment: Moment) -> dict[str, PeerState]:
         """Who of the school's devices is heard, and what they reported."""
         db = self._sync_db()
@@ -241,10 +237,9 @@ class Cache:
 
     # ------------------------------------------------------------------------ one tap
 
-    @telling()
+    @_noting
     def access_view(self, credential_id: str, zone_id: str, moment: Moment) -> CacheView:
         """What an access decision needs, all of it from one version of the list."""
-        last: tuple[Direction | None, int | None] = (None, None)
         opened = self._picture(self.scopes["people"])
         if opened is None:
             return CacheView(
@@ -252,47 +247,172 @@ class Cache:
             )
         with reading(opened.db) as db:
             people = _list_state(opened.pointer, picture_meta(db), moment)
-            hot_listed, credential, cardholder = self._person(db, credential_id)
+            hot_why, credential, cardholder = person(
+                db, credential_id, self.small.windows_on(moment.local_date)
+            )
+        side: Side | None = None
         if cardholder is not None:
-            # A side changes only here, by our own passages, so it may be read after the person.
-            last = self._side(cardholder.cardholder_id, zone_id, moment)
+            # No list tells a side, so it may be read after the person.
+            side = self._side(cardholder.cardholder_id, zone_id, moment)
+        passed = side is not None and side.direction is not None
         return CacheView(
             people=people,
-            hot_listed=hot_listed,
+            hot_listed=hot_why is not None,
+            hot_why=hot_why or "",
             credential=credential,
             cardholder=cardholder,
-            last_direction=last[0],
-            last_passage_age_s=last[1],
+            last_direction=side.direction if side is not None else None,
+            last_passage_age_s=max(0, (moment.wall_ms - side.wall_ms) // 1000)
+            if side is not None and passed
+            else None,
         )
 
-    @telling()
-    def purchase_view(self, credential_id: str, moment: Moment) -> PurchaseView:
-        """Base plus tail for one credential. The tail is read first: see the module's text."""
+    @_noting
+    def admission_view(self, credential_id: str, moment: Moment) -> AdmissionView:
+        """What the list of all the city's visitors says of one card."""
+        opened = self._picture(self.scopes[MUSEUM])
+        if opened is None:
+            return AdmissionView(visitors=None, category=None)
+        with reading(opened.db) as db:
+            state = _list_state(opened.pointer, picture_meta(db), moment)
+            category = admission_category(db, credential_id)
+        return AdmissionView(visitors=state, category=category)
+
+    @_noting
+    def person(self, cardholder_id: str, moment: Moment) -> Cardholder | None:
+        """Somebody of the list of people by id; None for who is not on it."""
+        return self.persons((cardholder_id,), moment).get(cardholder_id)
+
+    @_noting
+    def persons(self, cardholder_ids: Iterable[str], moment: Moment) -> dict[str, Cardholder]:
+        """Those of them who are on the list of people, all from one version of it."""
+        opened = self._picture(self.scopes["people"])
+        if opened is None:
+            return {}
+        windows = self.small.windows_on(moment.local_date)
+        with reading(opened.db) as db:
+            people = {one: cardholder(db, one, windows) for one in cardholder_ids}
+        return {one: found for one, found in people.items() if found is not None}
+
+    # ------------------------------------------------------------------- who is where
+
+    @_noting
+    def inside(self, moment: Moment) -> dict[str, list[str]]:
+        """Zone -> who is in it today, by own passages and what is known of the peers'."""
+        return inside(sides.all_sides(self._journal, self._sync_db(), moment))
+
+    @_noting
+    def present(self, moment: Moment, group: str = "") -> frozenset[str]:
+        """Who is anywhere inside now: everybody, or the members of one group. At a pre-school the
+        children among them follow from handovers."""
+        present = frozenset(one for ids in self.inside(moment).values() for one in ids)
+        if not group:
+            return present
+        opened = self._picture(self.scopes["people"])
+        if opened is None:
+            return frozenset()
+        with reading(opened.db) as db:
+            return present & members(db, group)
+
+    @_noting
+    def alone(self, moment: Moment) -> bool:
+        """Whether a lane of the school, other than this device, is not heard now, or says more
+        than is known here: then nobody can tell who passed there."""
+        others = {
+            device
+            for device, row in self.small.roster.items()
+            if row.station in LANE_STATIONS and device != self.device
+        }
+        if not others:
+            return False
+        db = self._sync_db()
+        return db is None or not moment.clock_trusted or bool(unknown_lanes(db, others, moment))
+
+    @_noting
+    def purchase_view(
+        self, credential_id: str, moment: Moment, *, cardholder_id: str = ""
+    ) -> PurchaseView:
+        """Base plus tail for one credential, or for a person who was pointed at by name. The tail
+        is read first: see the module's text."""
         with reading(self._journal) as journal:
-            people_view = self._people_only(credential_id, moment)
-            cardholder = people_view.cardholder
-            account_id = None if cardholder is None else cardholder.account_id
-            tail = () if account_id is None else _own_tail(journal, self.device, account_id)
+            view = self._people_only(credential_id, moment, cardholder_id)
+            person = view.cardholder
             sync = self._sync_db()
-            if sync is not None and account_id is not None:
-                tail += peers_tail(sync, account_id)
+            above = (
+                None if person is None else read_above(journal, sync, self.device, person, moment)
+            )
             opened = self._picture(self.scopes["money"])
         if opened is None:
-            return people_view
-        account: Account | None = None
+            return view
+        people = self._picture(self.scopes["people"])
         with reading(opened.db) as db:
             meta = picture_meta(db)
-            if account_id is not None:
-                row = db.execute(_ROW, (ACCOUNT, account_id.encode())).fetchone()
-                if row is not None:
-                    account = _to_account(account_id, _decode(_ACCOUNT_ROW, row[0]))
+            base = (
+                None
+                if person is None
+                else read_base(db, None if people is None else people.db, person)
+            )
+        money, vector = _list_state(opened.pointer, meta, moment), vector_of(meta)
+        if above is None or base is None:
+            return replace(view, money=money, vector=vector)
         return replace(
-            people_view,
-            money=_list_state(opened.pointer, meta, moment),
-            account=account,
-            tail=tail,
-            vector={(e.device, e.stream, e.epoch): e.sequence for e in meta.vector},
+            view,
+            money=money,
+            account=base.account,
+            tail=above.tail,
+            vector=vector,
+            peers=peer_tills(self.small.roster, self.device, above, vector),
+            pieces=above.pieces,
+            entitlements=base.entitlements,
+            preorders=base.preorders,
+            claims=base.claims | above.claims,
         )
+
+    @property
+    def tills(self) -> tuple[str, ...]:
+        """The other tills of the roster."""
+        roster = self.small.roster.items()
+        return tuple(
+            name for name, row in roster if row.station is Station.TILL and name != self.device
+        )
+
+    @_noting
+    def heard_tills(self, moment: Moment) -> frozenset[str]:
+        """Those of them that are heard now, in the school or by the city."""
+        db = self._sync_db()
+        if db is None:
+            return frozenset()
+        with reading(db):
+            states, live = peer_states(db, moment), live_tills(db, moment)
+        heard = live | {name for name, state in states.items() if state.heard}
+        return heard & frozenset(self.tills)
+
+    @_noting
+    def peer_fact(self, device: str, epoch: str, sequence: int) -> Fact | None:
+        """A fact of another till, as long as it is held here."""
+        db = self._sync_db()
+        return None if db is None else fact_of_peer(db, device, epoch, sequence)
+
+    @_noting
+    def money_rows(self) -> tuple[VersionMark, str] | None:
+        """Version of the money picture in force, and a word that changes when its rows do: a
+        vector alone that moved on is nothing to tell of."""
+        opened = self._picture(self.scopes["money"])
+        if opened is None:
+            return None
+        meta = picture_meta(opened.db)
+        return meta.version, f"{meta.version.list_epoch} {meta.set_digest.hex()}"
+
+    def picture(self, name: str) -> sqlite3.Connection | None:
+        """The picture in force of people, money, menu or settings, for what else stands in it;
+        None: there is none. Good for one reading, inside `telling`."""
+        opened = self._picture(self.scopes[name])
+        return None if opened is None else opened.db
+
+    def store(self) -> sqlite3.Connection | None:
+        """What sync keeps, of other devices above all; None: there is none. Good for one reading,
+        inside `telling`."""
+        return self._sync_db()
 
     def close(self) -> None:
         for opened in self._open.values():
@@ -304,79 +424,35 @@ class Cache:
 
     # ----------------------------------------------------------------------- helpers
 
-    def _people_only(self, credential_id: str, moment: Moment) -> PurchaseView:
+    def _people_only(
+        self, credential_id: str, moment: Moment, cardholder_id: str = ""
+    ) -> PurchaseView:
         opened = self._picture(self.scopes["people"])
         people: ListState | None = None
-        person: tuple[bool, Credential | None, Cardholder | None] = (False, None, None)
+        found: tuple[str | None, Credential | None, Cardholder | None] = (None, None, None)
         if opened is not None:
             with reading(opened.db) as db:
                 people = _list_state(opened.pointer, picture_meta(db), moment)
-                person = self._person(db, credential_id)
+                windows = self.small.windows_on(moment.local_date)
+                if cardholder_id:
+                    found = (None, None, cardholder(db, cardholder_id, windows))
+                else:
+                    found = person(db, credential_id, windows)
         return PurchaseView(
             people=people,
             money=None,
-            hot_listed=person[0],
-            credential=person[1],
-            cardholder=person[2],
+            hot_listed=found[0] is not None,
+            credential=found[1],
+            cardholder=found[2],
             account=None,
             tail=(),
         )
 
-    def _person(
-        self, db: sqlite3.Connection, credential_id: str
-    ) -> tuple[bool, Credential | None, Cardholder | None]:
-        key = from_b64u(credential_id)
-        hot_listed = db.execute(_ROW, (HOT, key)).fetchone() is not None
-        row = db.execute(_ROW, (CREDENTIAL, key)).fetchone()
-        if row is None:
-            return hot_listed, None, None
-        found = _decode(_CREDENTIAL_ROW, row[0])
-        credential = Credential(
-            credential_id=credential_id,
-            cardholder_id=found.cardholder_id,
-            tier=found.tier,
-            valid_from_utc_s=found.valid_from_utc_s,
-            valid_until_utc_s=found.valid_until_utc_s,
-        )
-        row = db.execute(_ROW, (CARDHOLDER, found.cardholder_id.encode())).fetchone()
-        if row is None:
-            return hot_listed, None, None  # A credential of nobody lets nobody in.
-        return (
-            hot_listed,
-            credential,
-            self._to_cardholder(found.cardholder_id, _decode(_CARDHOLDER_ROW, row[0])),
-        )
-
-    def _to_cardholder(self, cardholder_id: str, row: CardholderRow) -> Cardholder:
-        schedules = self.small.schedules
-        return Cardholder(
-            cardholder_id=cardholder_id,
-            category=row.category,
-            account_id=row.account_id,
-            suspended=row.suspended,
-            here=row.here,
-            windows_by_zone={
-                zone: schedules.get(schedule, UNKNOWN_SCHEDULE)
-                for zone, schedule in row.rights.items()
-            },
-            allergens=frozenset(row.allergens),
-            ward_ids=frozenset(row.ward_ids),
-            sealed_name=row.sealed_name,
-            sealed_group=row.sealed_group,
-            photo_hash=row.photo_hash,
-        )
-
-    def _side(
-        self, cardholder_id: str, zone_id: str, moment: Moment
-    ) -> tuple[Direction | None, int | None]:
-        row = self._journal.execute(
-            "SELECT direction, wall_ms, local_date FROM sides"
-            " WHERE cardholder_id = ? AND zone_id = ?",
-            (cardholder_id, zone_id),
-        ).fetchone()
-        if row is None or row[2] != moment.local_date:
-            return None, None  # lane.md: sides are forgotten at local midnight.
-        return Direction(row[0]), max(0, (moment.wall_ms - row[1]) // 1000)
+    def _side(self, cardholder_id: str, zone_id: str, moment: Moment) -> Side | None:
+        """The newest of what was taken here and at the other lanes today."""
+        own = sides.own_side(self._journal, cardholder_id, zone_id, moment)
+        heard = sides.peers_of(self._sync_db(), cardholder_id, zone_id, moment)
+        return latest((own, *heard) if own is not None else heard)
 
     def _sync_db(self) -> sqlite3.Connection | None:
         if self._sync is None:
@@ -389,8 +465,11 @@ class Cache:
         sync = self._sync_db()
         pointer = None if sync is None else in_force(sync, scope)
         opened = self._open.get(scope)
+        self._reading = pointer
         if pointer is None:
             return None
+        if self.suspects.get(scope, pointer.generation) != pointer.generation:
+            del self.suspects[scope]  # Another has taken its place.
         if opened is not None and opened.pointer.generation == pointer.generation:
             opened.pointer = pointer
             return opened
@@ -403,51 +482,17 @@ class Cache:
         self._open[scope] = _Open(pointer, db)
         return self._open[scope]
 
+    def _suspect(self) -> None:
+        """Of the picture asked for last; of none when the trouble lay elsewhere."""
+        if self._reading is not None:
+            self.suspects[self._reading.scope] = self._reading.generation
+
     def _read_small(self, name: str, opened: _Open | None) -> None:
         if opened is None:
             return
         with reading(opened.db) as db:
-            meta = picture_meta(db)
-            if name == "settings":
-                site = db.execute(_ROW, (SITE, b"site")).fetchone()
-                self.small = replace(
-                    self.small,
-                    site=None if site is None else _decode(_SITE_ROW, site[0]),
-                    schedules={
-                        _text(key): _windows(_decode(_SCHEDULE_ROW, body))
-                        for key, body in _rows(db, SCHEDULE)
-                    },
-                    profiles={
-                        _text(key): _decode(_PROFILE_ROW, body) for key, body in _rows(db, PROFILE)
-                    },
-                )
-            else:
-                self.small = replace(
-                    self.small,
-                    products={
-                        _text(key): _to_product(_text(key), _decode(_PRODUCT_ROW, body))
-                        for key, body in _rows(db, PRODUCT)
-                    },
-                    menu=meta.version,
-                )
-
-
-def _own_tail(journal: sqlite3.Connection, device: str, account_id: str) -> tuple[Spend, ...]:
-    rows = journal.execute(
-        "SELECT epoch, sequence, purse, amount_minor, business_date FROM tail WHERE account_id = ?",
-        (account_id,),
-    )
-    return tuple(
-        Spend(
-            device=device,
-            epoch=epoch,
-            sequence=sequence,
-            purse=purse,
-            amount_minor=amount_minor,
-            business_date=business_date,
-        )
-        for epoch, sequence, purse, amount_minor, business_date in rows
-    )
+            read_anew = with_settings if name == "settings" else with_menu
+            self.small = read_anew(self.small, db)
 
 
 def _list_state(pointer: InForce, meta: PictureMeta, moment: Moment) -> ListState:
@@ -462,52 +507,3 @@ def _list_state(pointer: InForce, meta: PictureMeta, moment: Moment) -> ListStat
         age_s = max(0, (moment.mono_ms - pointer.received_mono_ms) // 1000)
     version = Version(list_epoch=meta.version.list_epoch, number=meta.version.number)
     return ListState(version=version, age_s=age_s, issued_utc_ms=pointer.issued_utc_ms)
-
-
-def _rows(db: sqlite3.Connection, kind: int) -> list[tuple[bytes, bytes]]:
-    return db.execute("SELECT key, body FROM rows WHERE kind = ?", (kind,)).fetchall()
-
-
-def _decode(decoder: msgspec.msgpack.Decoder[_T], body: bytes) -> _T:
-    try:
-        return decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise CorruptData(f"a row that does not decode: {error}") from error
-
-
-def _text(key: bytes) -> str:
-    try:
-        return key.decode()
-    except UnicodeDecodeError as error:
-        raise CorruptData(f"a row's key that is no text: {error}") from error
-
-
-def _windows(row: ScheduleRow) -> tuple[range, ...]:
-    return tuple(range(max(0, a), min(b, MINUTES_PER_WEEK)) for a, b in row.windows)
-
-
-def _to_product(product_id: str, row: ProductRow) -> Product:
-    return Product(
-        product_id=product_id,
-        name=row.name,
-        category=row.category,
-        price_minor=row.price_minor,
-        allergens=frozenset(row.allergens),
-        allergens_checked=row.allergens_checked,
-        purse=row.purse,
-    )
-
-
-def _to_account(account_id: str, row: AccountRow) -> Account:
-    return Account(
-        account_id=account_id,
-        suspended=row.suspended,
-        balance_minor_by_purse=row.balance_minor_by_purse,
-        day_limit_minor=row.day_limit_minor,
-        week_limit_minor=row.week_limit_minor,
-        spent_day_minor=row.spent_day_minor,
-        spent_week_minor=row.spent_week_minor,
-        spent_date=row.spent_date,
-        banned_products=frozenset(row.banned_products),
-        banned_categories=frozenset(row.banned_categories),
-    )

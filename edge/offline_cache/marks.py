@@ -7,7 +7,7 @@ Each function is one transaction on sync's one writing connection.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from edge.offline_cache.store import Writer, file_id, telling
 
 ORDERS_KEPT_MAX = 1_000  # Our choice: a year of orders at a lively school.
 CONNECTION = "connection"  # Its row among the counters.
+SUSPECT = "suspect "  # In front of a scope: a note of the journal.
 UTC_MS_END = 7_258_118_400_000  # Our choice: the year 2200; microseconds taken for ms lie beyond.
 
 
@@ -30,11 +31,16 @@ def acknowledged(writer: Writer) -> dict[tuple[Stream, str], int]:
 def acknowledge(writer: Writer, stream: Stream, epoch: str, up_to: int, *, head: int = 0) -> None:
     """Move a mark; back too, for a city that was restored from a backup asks again. `head` is how
     far the stream had come by now, and only grows: a file that shows less has lost its tail."""
+    acknowledge_all(writer, [(stream, epoch, up_to, head)])
+
+
+def acknowledge_all(writer: Writer, seen: Iterable[tuple[Stream, str, int, int]]) -> None:
+    """As `acknowledge`, for several (stream, epoch, up_to, head) in one transaction."""
     with writer.transaction() as db:
-        db.execute(
+        db.executemany(
             "INSERT INTO acks (stream, epoch, up_to, head) VALUES (?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET up_to = excluded.up_to, head = max(head, excluded.head)",
-            (stream.value, epoch, up_to, head),
+            [(stream.value, epoch, up_to, head) for stream, epoch, up_to, head in seen],
         )
 
 
@@ -217,6 +223,20 @@ def tell_parts_in(db: sqlite3.Connection, parts: Mapping[str, tuple[str, str]]) 
     db.execute("DELETE FROM parts")
     rows = [(part, state, why) for part, (state, why) in parts.items()]
     db.executemany("INSERT INTO parts VALUES (?, ?, ?)", rows)
+
+
+def tell_suspects(writer: Writer, suspects: Mapping[str, int]) -> None:
+    """Pictures that edge cannot read now, scope -> generation, and no others: sync looks."""
+    with writer.transaction() as db:
+        db.execute("DELETE FROM meta WHERE key LIKE ?", (SUSPECT + "%",))
+        rows = [(SUSPECT + scope, str(generation)) for scope, generation in suspects.items()]
+        db.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+
+
+def suspects(db: sqlite3.Connection) -> dict[str, int]:
+    """As `tell_suspects` left them."""
+    rows = db.execute("SELECT key, value FROM meta WHERE key LIKE ?", (SUSPECT + "%",))
+    return {key.removeprefix(SUSPECT): int(value) for key, value in rows}
 
 
 def parts(db: sqlite3.Connection) -> dict[str, tuple[str, str]]:

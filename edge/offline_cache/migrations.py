@@ -288,6 +288,119 @@ CREATE TABLE peer_cover (       -- it has seen my facts so far, and I hold all i
     )
 
 
+@journal()
+def m003_stations(db: Database) -> None:
+    _run(
+        db,
+        """
+ALTER TABLE sides ADD COLUMN trusted INTEGER NOT NULL DEFAULT 1;  -- its time may be compared
+ALTER TABLE sides ADD COLUMN passage TEXT NOT NULL DEFAULT '';    -- the grant it was taken on
+CREATE TABLE handovers (        -- what a guardian last said of an entry, or did not say in time
+    guardian TEXT PRIMARY KEY,
+    access TEXT NOT NULL,       -- the grant of that entry
+    chosen INTEGER NOT NULL,    -- 0: the officer was told that nothing was said
+    local_date TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE visits (           -- admissions of today: the same card again is the same visit
+    credential_id TEXT PRIMARY KEY,
+    tariff TEXT NOT NULL,
+    wall_ms INTEGER NOT NULL,
+    local_date TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+ALTER TABLE tail ADD COLUMN hold_ended INTEGER NOT NULL DEFAULT 0;  -- a hold sold or released
+CREATE TABLE tail_items (       -- pieces bought, for limits by category; as the tail
+    account_id TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    category TEXT NOT NULL,
+    pieces INTEGER NOT NULL,
+    business_date TEXT NOT NULL,
+    PRIMARY KEY (account_id, epoch, sequence, category)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE holds (            -- open ones; a hold of nothing is not made
+    epoch TEXT NOT NULL,        -- of the fact, as first recorded
+    sequence INTEGER NOT NULL,
+    purse TEXT NOT NULL,
+    account_id TEXT NOT NULL,
+    amount_minor INTEGER NOT NULL,
+    business_date TEXT NOT NULL,
+    PRIMARY KEY (epoch, sequence, purse)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE claims (           -- what a person was handed that is handed over once: a meal's key
+    cardholder_id TEXT NOT NULL,
+    claim TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    PRIMARY KEY (cardholder_id, claim, epoch, sequence)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE shift_sales (      -- sales since the last close-out: they can be voided
+    epoch TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    lit INTEGER NOT NULL,       -- 0: the green light was never seen to be on
+    voided INTEGER NOT NULL,
+    PRIMARY KEY (epoch, sequence)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE wrong_pins (       -- of staff who try to sign in; gone with the right one
+    cardholder_id TEXT PRIMARY KEY,
+    count INTEGER NOT NULL,     -- in a row
+    boot TEXT NOT NULL,         -- of the last one: locks are timed by no clock that can be set
+    mono_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+""",
+    )
+
+
+@sync()
+def m003_stations_at_sync(db: Database) -> None:
+    _run(
+        db,
+        """
+CREATE INDEX peer_sides_of_day ON peer_sides (device, wall_ms);  -- who is inside; what may go
+ALTER TABLE peer_sides ADD COLUMN passage TEXT NOT NULL DEFAULT '';  -- the grant it was taken on
+CREATE TABLE peer_handovers (   -- what a guardian last said at each other lane
+    guardian TEXT NOT NULL,
+    device TEXT NOT NULL,
+    access TEXT NOT NULL,       -- of this entry
+    wall_ms INTEGER NOT NULL,
+    PRIMARY KEY (guardian, device)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE peer_items (       -- as tail_items of the journal
+    account_id TEXT NOT NULL,
+    device TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    category TEXT NOT NULL,
+    pieces INTEGER NOT NULL,
+    business_date TEXT NOT NULL,
+    PRIMARY KEY (account_id, device, epoch, sequence, category)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE peer_holds (       -- open ones
+    device TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    purse TEXT NOT NULL,
+    account_id TEXT NOT NULL,
+    amount_minor INTEGER NOT NULL,
+    business_date TEXT NOT NULL,
+    PRIMARY KEY (device, epoch, sequence, purse)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE peer_claims (      -- as claims of the journal
+    cardholder_id TEXT NOT NULL,
+    claim TEXT NOT NULL,
+    device TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    PRIMARY KEY (cardholder_id, claim, device, epoch, sequence)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE live_tills (       -- other tills that the city named live, and until when it counts
+    device TEXT PRIMARY KEY,
+    boot TEXT NOT NULL,
+    until_ms INTEGER NOT NULL   -- monotonic
+) STRICT, WITHOUT ROWID;
+""",
+    )
+
+
 def migrate(connection: sqlite3.Connection, kind: FileKind) -> None:
     """Bring a file up to this version, in one transaction: it is made whole or not at all."""
     db = Database(connection)

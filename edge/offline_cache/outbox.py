@@ -15,7 +15,9 @@ import msgspec
 from edge.messages import (
     NO_DIGEST,
     AccessFact,
+    Override,
     PassageFact,
+    ReferralEnded,
     Stream,
     StreamHead,
     decode_fact,
@@ -182,23 +184,43 @@ def known_digest(db: sqlite3.Connection, life: Life, sequence: int) -> str | Non
 UNENDED_LOOK: Final = 256  # Our choice: a lane's wait is seconds; this is minutes of a rush.
 
 
-def unended_grants(db: sqlite3.Connection, life: Life) -> list[AccessFact]:
-    """Of the newest facts, the grants that no passage has ended: the agent was gone before it."""
+def unended_grants(db: sqlite3.Connection, life: Life) -> list[AccessFact | Override]:
+    """Of the newest facts, the grants that no passage has ended: the agent was gone before it.
+    An admission (it has a tariff) is none of them: no lane may have been opened for it."""
     rows = db.execute(
         "SELECT body FROM facts WHERE life = ? AND sequence > ?"
-        " AND kind IN ('access', 'passage') ORDER BY sequence",
+        " AND kind IN ('access', 'override', 'passage') ORDER BY sequence",
         (life.life, life.head - UNENDED_LOOK),
     )
-    grants: dict[str, AccessFact] = {}
+    grants: dict[str, AccessFact | Override] = {}
     for (body,) in rows:
         match decode_fact(body):
-            case AccessFact(outcome=Outcome.GRANT) as grant:
+            case AccessFact(outcome=Outcome.GRANT, tariff=None) | Override() as grant:
                 grants[f"{grant.epoch}.{grant.sequence}"] = grant
             case PassageFact(passage=str(passage)):
                 grants.pop(passage, None)
             case _:
                 pass
     return list(grants.values())
+
+
+def unended_referrals(db: sqlite3.Connection, life: Life) -> list[str]:
+    """Of the newest facts, the decisions that were referred to an officer and have no end."""
+    rows = db.execute(
+        "SELECT body FROM facts WHERE life = ? AND sequence > ?"
+        " AND kind IN ('access', 'referral_ended') ORDER BY sequence",
+        (life.life, life.head - UNENDED_LOOK),
+    )
+    waiting: dict[str, None] = {}
+    for (body,) in rows:
+        match decode_fact(body):
+            case AccessFact(outcome=Outcome.REFER, tariff=None) as referred:
+                waiting[f"{referred.epoch}.{referred.sequence}"] = None
+            case ReferralEnded(access=access):
+                waiting.pop(access, None)
+            case _:
+                pass
+    return list(waiting)
 
 
 def chain_problem(db: sqlite3.Connection, life: Life) -> str:

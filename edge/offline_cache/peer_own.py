@@ -16,7 +16,7 @@ from edge.messages import (
     BATCH_ROWS_MAX,
     BatchHeader,
     Gap,
-    PassageFact,
+    Handover,
     PeerLife,
     PeerSeen,
     SideRange,
@@ -25,14 +25,15 @@ from edge.messages import (
     encode_batch,
     encode_sides,
 )
-from edge.model import PassageResult, Station
+from edge.model import Station
 from edge.offline_cache import outbox
+from edge.offline_cache.moves import moves
 from edge.offline_cache.record import decode_known
 from edge.offline_cache.store import reading
 
 LIVES_TOLD: Final = 4  # Our choice: sync/peer_state.py takes as many.
 SIDE_FACTS_BACK: Final = 10_000  # Our choice: sides end at midnight, and no lane has more a day.
-SIDE_KIND: Final = "passage"
+SIDE_KINDS: Final = ("forgiven", "handover", "passage")  # Kinds of facts that can move somebody.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +113,9 @@ def spend_batch(
 def side_batch(
     journal: sqlite3.Connection, device: str, site: str, epoch: str, after: int
 ) -> tuple[bytes, int] | None:
-    """The next passages taken behind `after`, and up to where they are all. What lies further
-    back than a day can reach is left out: nobody is there any more."""
+    """The next facts behind `after` that move somebody, or say for whom a guardian came, and up
+    to where they are all. What lies further back than a day can reach is left out: nobody is there
+    any more."""
     with reading(journal) as db:
         life = _life(db, epoch)
         last = 0 if life is None else _last_side(db, life)
@@ -121,14 +123,14 @@ def side_batch(
             return None
         rows = db.execute(
             "SELECT sequence, body FROM facts WHERE life = ? AND sequence > ? AND sequence <= ?"
-            " AND kind = ? ORDER BY sequence",
-            (life.life, max(after, life.sent_head - SIDE_FACTS_BACK), last, SIDE_KIND),
+            " AND kind IN (?, ?, ?) ORDER BY sequence",
+            (life.life, max(after, life.sent_head - SIDE_FACTS_BACK), last, *SIDE_KINDS),
         )
         facts: list[bytes] = []
         up_to, size = last, 0
         for sequence, body in rows:
             fact = decode_known(body)
-            if not isinstance(fact, PassageFact) or fact.result is not PassageResult.TAKEN:
+            if fact is None or not (moves(fact) or isinstance(fact, Handover)):
                 continue
             size += len(body) + 1
             if len(facts) == BATCH_ROWS_MAX or (facts and size > BATCH_BYTES_MAX):
@@ -148,7 +150,7 @@ def _life(db: sqlite3.Connection, epoch: str) -> outbox.Life | None:
 def _last_side(db: sqlite3.Connection, life: outbox.Life) -> int:
     row = db.execute(
         "SELECT sequence FROM facts WHERE life = ? AND sequence > ? AND sequence <= ?"
-        " AND kind = ? ORDER BY sequence DESC LIMIT 1",
-        (life.life, life.sent_head - SIDE_FACTS_BACK, life.sent_head, SIDE_KIND),
+        " AND kind IN (?, ?, ?) ORDER BY sequence DESC LIMIT 1",
+        (life.life, life.sent_head - SIDE_FACTS_BACK, life.sent_head, *SIDE_KINDS),
     ).fetchone()
     return 0 if row is None else int(row[0])

@@ -20,25 +20,26 @@ from typing import Final
 import msgspec
 
 from edge.messages import (
-    Fact,
+    Handover,
     PassageFact,
     PeerBeat,
     PeerLife,
-    Restates,
-    SaleFact,
+    SideFact,
     Stream,
     VersionMark,
     encode_pack,
     encode_peer,
 )
-from edge.model import ClockQuality, CorruptData, Direction, Moment, Spend
+from edge.model import ClockQuality, CorruptData, Direction, Moment
+from edge.offline_cache import peer_books
+from edge.offline_cache.moves import moves
 from edge.offline_cache.outbox import schema_version
+from edge.offline_cache.peer_books import peers_tail as peers_tail
 from edge.offline_cache.record import decode_known
 from edge.offline_cache.store import telling
 
 INCLUDED_MS: Final = 10 * 60 * 1000  # house.md: facts live on so long after the base has them.
 SIDES_MAX: Final = 20_000  # Our choice, of one lane: ten times the people of a large school.
-AMOUNT_MINOR_MAX: Final = 2**53  # Our choice: what every JSON reader holds exactly.
 
 _LIVES: Final = msgspec.msgpack.Decoder(tuple[PeerLife, ...])
 
@@ -102,66 +103,43 @@ def take_facts(
         )
         fact = decode_known(body)
         if fact is not None:
-            _add_to_tail(db, device, epoch, sequence, fact)
+            peer_books.add(db, device, epoch, sequence, fact)
     db.execute(
         "INSERT OR REPLACE INTO peer_proofs VALUES (?, ?, ?, ?, ?, ?)",
         (device, epoch, *batch, header, signature),
     )
 
 
-def _add_to_tail(
-    db: sqlite3.Connection, device: str, epoch: str, sequence: int, fact: Fact
-) -> None:
-    """What a fact spends. Only spending counts: what a peer gives back, the city tells."""
-    if isinstance(fact, Restates):
-        # The same fact under a new key. Where it is held under the old one too, it moves.
-        old = db.execute(
-            "SELECT body FROM peer_facts WHERE device = ? AND epoch = ? AND sequence = ?",
-            (device, fact.old_epoch, fact.old_sequence),
-        ).fetchone()
-        inner = decode_known(fact.body)
-        if old is not None and old[0] == fact.body and isinstance(inner, SaleFact):
-            db.execute(
-                "DELETE FROM peer_tail WHERE account_id = ? AND device = ? AND epoch = ?"
-                " AND sequence = ?",
-                (inner.account, device, fact.old_epoch, fact.old_sequence),
-            )
-        fact = fact if inner is None else inner
-    if not isinstance(fact, SaleFact):
-        return
-    for posting in fact.postings:
-        if posting.account == fact.account and -AMOUNT_MINOR_MAX <= posting.amount_minor < 0:
-            db.execute(
-                "INSERT OR REPLACE INTO peer_tail VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *(fact.account, device, epoch, sequence, posting.purse),
-                    *(-posting.amount_minor, fact.business_date),
-                ),
-            )
-
-
 def take_sides(
-    db: sqlite3.Connection, device: str, epoch: str, up_to: int, facts: Iterable[PassageFact]
+    db: sqlite3.Connection, device: str, epoch: str, up_to: int, facts: Iterable[SideFact]
 ) -> None:
-    """The last passage of each person at this lane, and that all up to `up_to` are known."""
+    """Where this lane last put each person, what guardians last said there, and that all up to
+    `up_to` is known."""
     db.execute(
         "INSERT INTO peer_lives VALUES (?1, ?2, 0, 0, '', ?3, 0, '', 0)"
         " ON CONFLICT DO UPDATE SET side = ?3",
         (device, epoch, up_to),
     )
     for fact in facts:
+        for cardholder, zone, direction in moves(fact):
+            way = "" if direction is None else direction.value
+            passage = fact.passage or "" if isinstance(fact, PassageFact) else ""
+            db.execute(
+                "INSERT OR REPLACE INTO peer_sides (cardholder_id, zone_id, device, direction,"
+                " wall_ms, clock, passage) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (cardholder, zone, device, way, fact.wall_ms, fact.clock.value, passage),
+            )
+        if isinstance(fact, Handover):
+            db.execute(
+                "INSERT OR REPLACE INTO peer_handovers VALUES (?, ?, ?, ?)",
+                (fact.guardian, device, fact.access, fact.wall_ms),
+            )
+    for table in ("peer_sides", "peer_handovers"):
         db.execute(
-            "INSERT OR REPLACE INTO peer_sides VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                *(fact.cardholder, fact.zone, device),
-                *(fact.direction.value, fact.wall_ms, fact.clock.value),
-            ),
+            f"DELETE FROM {table} WHERE device = ?1 AND wall_ms <= (SELECT wall_ms FROM {table}"
+            " WHERE device = ?1 ORDER BY wall_ms DESC LIMIT 1 OFFSET ?2)",
+            (device, SIDES_MAX),
         )
-    db.execute(
-        "DELETE FROM peer_sides WHERE device = ?1 AND wall_ms <= (SELECT wall_ms FROM peer_sides"
-        " WHERE device = ?1 ORDER BY wall_ms DESC LIMIT 1 OFFSET ?2)",
-        (device, SIDES_MAX),
-    )
 
 
 def store_report(db: sqlite3.Connection, device: str, beat: PeerBeat) -> None:
@@ -176,7 +154,9 @@ def store_report(db: sqlite3.Connection, device: str, beat: PeerBeat) -> None:
 def store_cover(db: sqlite3.Connection, device: str, store: str, epoch: str, up_to: int) -> None:
     db.execute("DELETE FROM peer_cover WHERE device = ? AND store <> ?", (device, store))
     db.execute(
-        "INSERT OR REPLACE INTO peer_cover VALUES (?, ?, ?, ?)", (device, store, epoch, up_to)
+        "INSERT INTO peer_cover VALUES (?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET up_to = max(up_to, excluded.up_to)",
+        (device, store, epoch, up_to),
     )
 
 
@@ -191,7 +171,7 @@ def store_heard(db: sqlite3.Connection, until_ms: Mapping[str, int], boot: str) 
 def forget(db: sqlite3.Connection, device: str) -> None:
     """It left the roster: its reports count no more, its passages neither. What it has spent
     stays until the base has it."""
-    for table in ("peer_reports", "peer_cover", "peer_sides"):
+    for table in ("peer_reports", "peer_cover", "peer_sides", "peer_handovers"):
         db.execute(f"DELETE FROM {table} WHERE device = ?", (device,))
 
 
@@ -216,6 +196,9 @@ def sweep(
             for table, column in (
                 ("peer_facts", "sequence"),
                 ("peer_tail", "sequence"),
+                ("peer_items", "sequence"),
+                ("peer_holds", "sequence"),
+                ("peer_claims", "sequence"),
                 ("peer_proofs", "last"),
             ):
                 db.execute(
@@ -288,9 +271,10 @@ class PeerSide:
     """A person's last passage taken at another lane."""
 
     device: str
-    direction: Direction
+    direction: Direction | None  # None: forgiven by the officer there.
     wall_ms: int
     clock: ClockQuality
+    passage: str  # The grant it was taken on; "" where it is none.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -356,45 +340,39 @@ def is_complete(
 
 
 @telling()
-def peers_tail(sync_db: sqlite3.Connection, account_id: str) -> tuple[Spend, ...]:
-    """What other tills spent from an account, as far as their facts are held."""
-    if schema_version(sync_db) < 2:
-        return ()  # A sync of before, which heard nobody.
-    rows = sync_db.execute(
-        "SELECT device, epoch, sequence, purse, amount_minor, business_date FROM peer_tail"
-        " WHERE account_id = ?",
-        (account_id,),
-    )
-    return tuple(
-        Spend(
-            device=device,
-            epoch=epoch,
-            sequence=sequence,
-            purse=purse,
-            amount_minor=amount_minor,
-            business_date=business_date,
-            own=False,
-        )
-        for device, epoch, sequence, purse, amount_minor, business_date in rows
-    )
-
-
-@telling()
 def peers_sides(
     sync_db: sqlite3.Connection, cardholder_id: str, zone_id: str
 ) -> tuple[PeerSide, ...]:
     """A person's last passage at each other lane of a zone."""
     if schema_version(sync_db) < 2:
         return ()
+    passage = "passage" if schema_version(sync_db) >= 3 else "''"
     rows = sync_db.execute(
-        "SELECT device, direction, wall_ms, clock FROM peer_sides"
+        f"SELECT device, direction, wall_ms, clock, {passage} FROM peer_sides"
         " WHERE cardholder_id = ? AND zone_id = ?",
         (cardholder_id, zone_id),
     )
     return tuple(
-        PeerSide(device=d, direction=Direction(way), wall_ms=wall_ms, clock=ClockQuality(clock))
-        for d, way, wall_ms, clock in rows
+        PeerSide(
+            device=d,
+            direction=Direction(way) if way else None,
+            wall_ms=wall_ms,
+            clock=ClockQuality(clock),
+            passage=grant,
+        )
+        for d, way, wall_ms, clock, grant in rows
     )
+
+
+@telling()
+def was_said(sync_db: sqlite3.Connection, guardian_id: str, access: str) -> bool:
+    """Whether a guardian has said at another lane for whom they came in by this grant."""
+    if schema_version(sync_db) < 3:
+        return False
+    row = sync_db.execute(
+        "SELECT 1 FROM peer_handovers WHERE guardian = ? AND access = ?", (guardian_id, access)
+    ).fetchone()
+    return row is not None
 
 
 # ------------------------------------------------------------------------- the journal, edge's

@@ -18,19 +18,26 @@ from typing import Final, TypedDict
 
 from edge.messages import (
     NO_DIGEST,
+    AccessFact,
     Fact,
+    FireFact,
+    Forgiven,
+    Handover,
+    HandoverOpen,
+    LockdownFact,
     OrderAnswer,
     OrderOutcome,
     PassageFact,
-    Restates,
-    SaleFact,
+    SignInFact,
     Stream,
     StreamOpened,
-    decode_fact,
+    Tamper,
+    UnattendedRelease,
     digest_of,
     encode_fact,
 )
-from edge.model import ClockQuality, CorruptData, DeviceFault, Moment, PassageResult, Station
+from edge.model import ClockQuality, CorruptData, DeviceFault, Moment, Station
+from edge.offline_cache import lane_standing, moves, till_books, wrong_pins
 from edge.offline_cache.room import Room
 from edge.offline_cache.soundness import finish_set_aside, set_aside, sound
 from edge.offline_cache.store import (
@@ -39,13 +46,12 @@ from edge.offline_cache.store import (
     Writer,
     telling,
 )
+from edge.offline_cache.till_books import TAIL_OPEN as TAIL_OPEN
+from edge.offline_cache.till_books import decode_known as decode_known
 
 SOFTWARE: Final = "0.1.0"
 EPOCH_BYTES: Final = 8  # protocol.md: random; 64 bits never meet.
 TAKES_MONEY: Final = ("sale", "hold")  # Facts that a disk in trouble may not begin.
-# Spend of a closed epoch that is not restated yet stands so far above its number that no vector
-# can seem to include it; every JSON reader still holds the sum exactly.
-TAIL_OPEN: Final = 2**52
 
 
 class NoRoom(DeviceFault):
@@ -210,25 +216,14 @@ class JournalRecording(Recording):
             raise NoRoom(self.no_money)
         key = super().add(fact)
         match fact:
-            case PassageFact(cardholder=str(cardholder)) if fact.result in (
-                PassageResult.TAKEN,
-                PassageResult.FIRE_RELEASE,
-            ):
-                self.db.execute(
-                    "INSERT OR REPLACE INTO sides VALUES (?, ?, ?, ?, ?)",
-                    (cardholder, fact.zone, fact.direction.value, fact.wall_ms, self.local_date),
-                )
-            case SaleFact():
-                add_to_tail(self.db, fact, epoch=fact.epoch, sequence=fact.sequence)
-            case Restates():
-                sale = decode_known(fact.body)
-                if isinstance(sale, SaleFact):
-                    self.db.execute(
-                        "DELETE FROM tail WHERE account_id = ?1 AND epoch = ?2"
-                        " AND sequence IN (?3, ?3 + ?4)",
-                        (sale.account, fact.old_epoch, fact.old_sequence, TAIL_OPEN),
-                    )
-                    add_to_tail(self.db, sale, epoch=fact.epoch, sequence=fact.sequence)
+            case AccessFact() | PassageFact() | Forgiven() | LockdownFact():
+                moves.change(self.db, fact, local_date=self.local_date)
+            case Handover() | HandoverOpen():
+                moves.change(self.db, fact, local_date=self.local_date)
+            case FireFact() | UnattendedRelease() | Tamper():
+                lane_standing.note(self.db, fact)
+            case SignInFact():
+                wrong_pins.note_sign_in(self.db, fact)
             case OrderAnswer():
                 self.db.execute(
                     "INSERT OR IGNORE INTO answered_orders VALUES (?, ?, ?, 0)",
@@ -239,33 +234,12 @@ class JournalRecording(Recording):
                     "UPDATE answered_orders SET acted = 1 WHERE counter = ?", (fact.counter,)
                 )
             case _:
-                pass
+                till_books.note(self.db, fact)
         return key
 
     local_date = ""
     order_digest = ""
     no_money = ""
-
-
-def add_to_tail(db: sqlite3.Connection, sale: SaleFact, *, epoch: str, sequence: int) -> None:
-    """What a sale spends, under the key that the city's vector will name."""
-    for posting in sale.postings:
-        if posting.account == sale.account:
-            db.execute(
-                "INSERT OR REPLACE INTO tail VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    *(sale.account, epoch, sequence, posting.purse),
-                    *(-posting.amount_minor, sale.business_date),
-                ),
-            )
-
-
-def decode_known(body: bytes) -> Fact | None:
-    """A stored fact; None for a kind that this version does not know (a newer one wrote it)."""
-    try:
-        return decode_fact(body)
-    except CorruptData:
-        return None
 
 
 class Journal(StreamWriter):

@@ -19,8 +19,9 @@ from enum import StrEnum, unique
 from types import MappingProxyType
 from typing import Final
 
-from edge.messages import Folded, Restates, SaleFact, Stream, digest_of
+from edge.messages import Folded, Stream, digest_of
 from edge.model import ClockQuality, Moment, Station
+from edge.offline_cache import till_books
 from edge.offline_cache.outbox import Life, counts_of, lives
 from edge.offline_cache.record import Journal, StreamWriter, decode_known
 from edge.offline_cache.store import Writer
@@ -184,8 +185,8 @@ def drop_facts(writer: Writer, life: Life, up_to: int, *, rows_max: int = BATCH_
         else:
             return 0
         for sequence, kind, body in rows:
-            if kind in ("sale", "restates"):
-                _drop_tail(db, life.epoch, sequence, body)
+            if kind in till_books.KINDS:
+                till_books.drop(db, decode_known(body), life.epoch, sequence)
         db.execute("DELETE FROM facts WHERE life = ? AND sequence <= ?", (life.life, last))
         db.execute("DELETE FROM gaps WHERE life = ? AND target <= ?", (life.life, last))
         db.execute("DELETE FROM milestones WHERE life = ? AND sequence < ?", (life.life, last))
@@ -194,16 +195,6 @@ def drop_facts(writer: Writer, life: Life, up_to: int, *, rows_max: int = BATCH_
             (last + 1, after, life.life),
         )
     return len(rows)
-
-
-def _drop_tail(db: sqlite3.Connection, epoch: str, sequence: int, body: bytes) -> None:
-    fact = decode_known(body)
-    inner = decode_known(fact.body) if isinstance(fact, Restates) else fact
-    if isinstance(inner, SaleFact):
-        db.execute(
-            "DELETE FROM tail WHERE account_id = ? AND epoch = ? AND sequence = ?",
-            (inner.account, epoch, sequence),
-        )
 
 
 def drop_life(writer: Writer, life: Life) -> None:
@@ -218,7 +209,8 @@ def drop_beside(journal: Journal, moment: Moment) -> None:
     """Sides of other days, and orders answered long ago."""
     with journal.writer.transaction() as db:
         if moment.clock_trusted:
-            db.execute("DELETE FROM sides WHERE local_date < ?", (moment.local_date,))
+            for table in ("sides", "handovers", "visits"):
+                db.execute(f"DELETE FROM {table} WHERE local_date < ?", (moment.local_date,))
         db.execute(
             "DELETE FROM answered_orders WHERE (acted = 1 OR accepted = 0) AND counter <="
             " (SELECT counter FROM answered_orders ORDER BY counter DESC LIMIT 1 OFFSET ?)",

@@ -14,18 +14,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from edge.messages import NO_DIGEST, SaleFact, Stream, decode_fact_key, digest_of
+from edge.messages import NO_DIGEST, Stream, decode_fact_key, digest_of
 from edge.model import CorruptData, DeviceFault, SetupProblem
 from edge.offline_cache import outbox
+from edge.offline_cache.contents import copy_under_new_contents, is_readable, was_made_at_once
 from edge.offline_cache.outbox import Life
-from edge.offline_cache.record import Journal, add_to_tail, decode_known
+from edge.offline_cache.record import Journal, decode_known
 from edge.offline_cache.store import FileKind, open_reader
+from edge.offline_cache.till_books import add_to_tail
 
 STEP_ROWS: Final = 200  # Our choice: some ms on a Pi.
 OLDER: Final = 1 << 40  # So far below their own ids: every salvaged life is older than any later.
 # What is made anew for the new file, or comes with the facts. Every other table, and every other
 # note, is something that still stands: a lockdown, answered orders, sides, cards' counters.
-OWN_TABLES: Final = ("meta", "lives", "facts", "tail", "gaps", "milestones", "parts")
+OWN_TABLES: Final = (
+    *("meta", "lives", "facts", "tail", "tail_items", "gaps", "milestones", "parts"),
+)
 OWN_NOTES: Final = ("machine", "store", "damaged", "salvage", "probe", "why")
 
 
@@ -33,13 +37,39 @@ def keep_standing(damaged: Path, target: sqlite3.Connection) -> None:
     """At once, inside the caller's transaction: what still stands and can be read. What cannot is
     left out; nothing here fails."""
     with suppress(CorruptData, DeviceFault, SetupProblem, sqlite3.Error):
-        source = open_reader(damaged, FileKind.JOURNAL)
-        if source is None:
+        opened = _open(damaged)
+        if opened is None:
             return
+        source, copied = opened
         try:
-            _keep_standing(source, target)
+            if not copied or was_made_at_once(source):
+                _keep_standing(source, target)
         finally:
             source.close()
+            _copy_of(damaged).unlink(missing_ok=True)
+
+
+def _copy_of(damaged: Path) -> Path:
+    return damaged.with_name(damaged.name + ".contents")
+
+
+def _open(damaged: Path) -> tuple[sqlite3.Connection, bool] | None:
+    """The damaged file, or where its own contents are gone, a copy of it under a new file's."""
+    db: sqlite3.Connection | None = None
+    with suppress(CorruptData):
+        db = open_reader(damaged, FileKind.JOURNAL)
+        if db is None:
+            return None
+        if is_readable(db):
+            return db, False
+    if db is not None:
+        db.close()
+    copy = _copy_of(damaged)
+    if not copy_under_new_contents(damaged, copy, FileKind.JOURNAL):
+        copy.unlink(missing_ok=True)
+        return None
+    db = open_reader(copy, FileKind.JOURNAL)
+    return None if db is None else (db, True)
 
 
 def _keep_standing(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
@@ -61,13 +91,15 @@ class Salvage:
 
     def __init__(self, journal: Journal, path: Path, city_has: Callable[[str], int]) -> None:
         self._journal = journal
+        self._path = path
         self._city_has = city_has
         self._db: sqlite3.Connection | None = None
         self._lives: list[Life] = []
         self._tried = 0  # Of the life at hand: up to here it was read, or could not be.
         with suppress(CorruptData, DeviceFault, SetupProblem, sqlite3.Error):
-            self._db = open_reader(path, FileKind.JOURNAL)
-            if self._db is not None:
+            opened = _open(path)
+            if opened is not None:
+                self._db, _ = opened
                 self._lives = _lives(self._db)
 
     def step(self) -> bool:
@@ -84,6 +116,7 @@ class Salvage:
         if self._db is not None:
             self._db.close()
             self._db = None
+        _copy_of(self._path).unlink(missing_ok=True)
 
     def _import_some(self, old: Life) -> None:
         with self._journal.writer.transaction() as db:
@@ -105,7 +138,7 @@ class Salvage:
                     "INSERT INTO facts VALUES (?, ?, ?, ?)", (target, sequence, key.kind, body)
                 )
                 fact = decode_known(body)
-                if isinstance(fact, SaleFact):
+                if fact is not None:
                     add_to_tail(db, fact, epoch=old.epoch, sequence=sequence)
                 head, digest = sequence, digest_of(body)
             if last == old.head > head:

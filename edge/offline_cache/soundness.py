@@ -10,9 +10,17 @@ import os
 from pathlib import Path
 
 from edge.messages import Stream
-from edge.model import DeviceFault, Moment
+from edge.model import CorruptData, DeviceFault, Moment
 from edge.offline_cache.outbox import digest_at, lives
-from edge.offline_cache.store import FileKind, file_id, lock_file, open_reader, reading
+from edge.offline_cache.store import (
+    FileKind,
+    file_id,
+    lock_file,
+    look_over,
+    open_reader,
+    reading,
+    telling,
+)
 
 
 def sound(path: Path, kind: FileKind, streams: tuple[Stream, ...]) -> bool:
@@ -38,6 +46,21 @@ def sound(path: Path, kind: FileKind, streams: tuple[Stream, ...]) -> bool:
             db.close()
     finally:
         os.close(lock)
+
+
+def is_whole(path: Path, kind: FileKind) -> bool:
+    """Whether SQLite finds nothing wrong with a file: all of it is read."""
+    try:
+        db = open_reader(path, kind)
+        if db is None:
+            return True
+        try:
+            with telling(path):
+                return not look_over(db)[1]
+        finally:
+            db.close()
+    except CorruptData:
+        return False
 
 
 def set_aside(path: Path, moment: Moment) -> Path:

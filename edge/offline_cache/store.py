@@ -35,7 +35,7 @@ class FileKind(StrEnum):
     PICTURE = "picture"
 
 
-SCHEMA_VERSIONS: Final = {FileKind.JOURNAL: 2, FileKind.SYNC: 2, FileKind.PICTURE: 1}
+SCHEMA_VERSIONS: Final = {FileKind.JOURNAL: 3, FileKind.SYNC: 3, FileKind.PICTURE: 1}
 
 
 class DamagedFile(CorruptData):

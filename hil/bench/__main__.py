@@ -9,14 +9,21 @@ import time
 from pathlib import Path
 
 from edge import logs
-from hil.bench import cards, lookups, processes, taps
+from hil.bench import cards, lane, line, lookups, processes, snapshot, taps
 from hil.bench.figures import Figure, table, write
+
+
+def of_sync(folder: Path) -> list[Figure]:
+    return line.measure(folder) + snapshot.measure(folder)
+
 
 GROUPS = {
     "taps": taps.measure,
+    "lane": lane.measure,
     "cards": cards.measure,
     "processes": processes.measure,
     "lookups": lookups.measure,
+    "sync": of_sync,
 }
 
 

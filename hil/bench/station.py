@@ -100,14 +100,17 @@ def uid_of(number: int) -> bytes:
     return b"\x04" + hashlib.sha256(number.to_bytes(4, "big")).digest()[:6]
 
 
-def build(folder: Path, people: int, *, till: bool = False) -> DeviceSettings:
+def build(
+    folder: Path, people: int, *, till: bool = False, device_toml: str = ""
+) -> DeviceSettings:
     """Make the station's folder: configuration, identity, keys, lists in force.
 
     An entrance, or a till at which everybody has 1,000 roubles and may buy everything.
     """
     for name in ("state", "identity", "run"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / "device.toml").write_text(TILL_TOML if till else DEVICE_TOML)
+    text = device_toml or (TILL_TOML if till else DEVICE_TOML)
+    (folder / "device.toml").write_text(text)
     settings = load(folder / "device.toml")
     key = ec.generate_private_key(ec.SECP256R1())
     write_secret(

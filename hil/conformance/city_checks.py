@@ -51,6 +51,10 @@ class Inspector(Protocol):
         """Changes something in the site's settings: a value of this device's own row."""
         ...
 
+    def order_meal(self, cardholder: str, day: str, product: str) -> str | None:
+        """A family chooses a meal that the city wants to charge; its id. None: it takes none."""
+        ...
+
     def online(self, device: str) -> bool: ...
 
     def facts(self, device: str, stream: Stream, epoch: str) -> list[bytes]:
@@ -89,8 +93,8 @@ def check_renewal(player: Player, key_path: Path) -> None:
         Pull(device=player.device, keys=(people,)), lambda push: isinstance(push, PushKeys)
     )
     try:
-        opened = isinstance(push, PushKeys) and push.keys
-        for sealed in push.keys if isinstance(push, PushKeys) else ():
+        opened = player.keys_in(push) if isinstance(push, PushKeys) else None
+        for sealed in opened or ():
             open_scope_key(player.keys, sealed)
         check(Rule.RENEWAL, bool(opened), "no keys came after a hello with the next key")
     except CorruptData as error:

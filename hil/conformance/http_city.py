@@ -90,6 +90,14 @@ class HttpCity:
     def configure(self, device: str) -> None:
         self._post("/configure", {"device": device, "values": {"health_s": 60}})
 
+    def order_meal(self, cardholder: str, day: str, product: str) -> str | None:
+        slots = json.loads(self._get("/settings"))["meal_slots"]
+        request = {"cardholder": cardholder, "date": day, "lines": [[product, 1]]}
+        for slot in slots:
+            answer = json.loads(self._post("/preorder", {**request, "slot": slot}))
+            return str(answer["preorder"])
+        return None
+
     def online(self, device: str) -> bool:
         status = json.loads(self._get("/status", device=device))
         return any(found["online"] for found in status["devices"] if found["device"] == device)

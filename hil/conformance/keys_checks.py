@@ -29,8 +29,11 @@ def check_keys(player: Player, picture: Picture | None) -> None:
     if not isinstance(push, PushKeys):
         check(Rule.KEYS_SEALED, False, f"{people}: a pull of its keys brought none")
         return
+    keys = player.keys_in(push)
+    if keys is None:
+        return
     opened: dict[str, dict[int, bytes]] = {PURPOSE_IDENTIFIER: {}, PURPOSE_SEAL: {}}
-    for key in push.keys:
+    for key in keys:
         try:
             secret = open_scope_key(player.keys, key)
         except CorruptData as error:

@@ -265,7 +265,7 @@ class ListChecks:
     def _change(self, scope: str, cause: Callable[[], bool], words: str) -> Picture | None:
         """Causes a change and follows it by every way there is; the picture after it."""
         player, picture = self.player, self.pictures.get(scope)
-        if picture is None or not self._catch_up(picture):
+        if picture is None or not self.catch_up(picture):
             return None
         rows, held = dict(picture.rows), picture.version
         player.forget("delta")
@@ -277,10 +277,10 @@ class ListChecks:
         self.check(Rule.HEAD_MOVES, True, "")
         self._heard_deltas(scope)
         missed = Picture(scope=scope, version=held, rows=rows, vector=picture.vector)
-        if not self._catch_up(missed):
+        if not self.catch_up(missed):
             return None
         fresh = self.fetch(scope)
-        if fresh is not None and self._catch_up(fresh) and self._catch_up(missed):
+        if fresh is not None and self.catch_up(fresh) and self.catch_up(missed):
             self.check(
                 Rule.SNAPSHOT_EQUALS,
                 fresh.version == missed.version and fresh.rows == missed.rows,
@@ -323,7 +323,7 @@ class ListChecks:
         text = f"{scope}: a delta of {delta.scope} from {delta.base} to {delta.target}"
         return delta if self.check(Rule.DELTA, right, text) else None
 
-    def _catch_up(self, picture: Picture) -> bool:
+    def catch_up(self, picture: Picture) -> bool:
         """Pulls from what is held to the newest head; True when it is there."""
         player, scope = self.player, picture.scope
         for _ in range(DELTAS_MAX):

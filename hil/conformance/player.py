@@ -23,11 +23,15 @@ from edge.messages import (
     Head,
     Hello,
     Pull,
+    PushKeys,
+    ScopeKey,
+    SealedKeys,
     SignedWhat,
     Stream,
     StreamHead,
     Welcome,
     decode_json,
+    decode_pack,
     decode_push,
     decode_signed_lines,
     digest_of,
@@ -337,6 +341,23 @@ class Player:
         if not self.say("pull", encode_json(pull)):
             return None
         return self.next_push(wanted, self.patience_s)
+
+    def keys_in(self, push: PushKeys) -> tuple[ScopeKey, ...] | None:
+        """What is in it, its signature checked; None where it cannot be read. The keys of a push
+        with a wrong signature are looked at all the same: two mistakes are told of as two."""
+        check = self.report.check
+        try:
+            told = decode_pack(SealedKeys, push.signed.payload)
+        except CorruptData as error:
+            check(Rule.KEYS_SIGNED, False, str(error))
+            return None
+        try:
+            self.verifier.open(SignedWhat.KEYS, push.signed)
+            text = f"keys for {told.device:.64}, pulled by {self.device}"
+            check(Rule.KEYS_SIGNED, told.device == self.device, text)
+        except CorruptData as error:
+            check(Rule.KEYS_SIGNED, False, str(error))
+        return told.keys
 
     def next_push(self, wanted: Callable[[AnyPush], bool], wait_s: float) -> AnyPush | None:
         found: list[AnyPush] = []

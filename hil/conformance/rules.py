@@ -53,7 +53,14 @@ class Rule(StrEnum):
     DELTA_PULL = "delta-pull"
     SNAPSHOT_EQUALS = "snapshot-equals-deltas"
     VECTOR = "vector"
+    HOLD_SPENT = "hold-spent"
+    VOID_RETURNED = "void-returned"
+    REFUND_CREDITED = "refund-credited"
+    MEAL_ONCE = "meal-once"
+    SPLIT_ASIDE = "split-aside"
+    EARMARK_WAITS = "earmark-waits"
     SCOPES_APART = "scopes-apart"
+    KEYS_SIGNED = "keys-signed"
     KEYS_SEALED = "keys-sealed"
     COLUMNS_SEALED = "columns-sealed"
     SIZES = "sizes"
@@ -104,7 +111,14 @@ WORDS: Final[dict[Rule, str]] = {
     Rule.DELTA_PULL: "who missed deltas pulls them, or a snapshot, up to the head",
     Rule.SNAPSHOT_EQUALS: "a new snapshot equals the old one with its deltas",
     Rule.VECTOR: "money says up to which fact of each till it includes",
+    Rule.HOLD_SPENT: "a hold counts as spent until it is released",
+    Rule.VOID_RETURNED: "a void gives back what its sale took",
+    Rule.REFUND_CREDITED: "a refund is credited",
+    Rule.MEAL_ONCE: "of a free meal served twice the earlier is kept, and no family pays",
+    Rule.SPLIT_ASIDE: "the unknown account of a split basket goes aside, and the queue moves on",
+    Rule.EARMARK_WAITS: "the city shows less at once, and charges when every till has seen it",
     Rule.SCOPES_APART: "a list that is not this station's is not handed out",
+    Rule.KEYS_SIGNED: "a scope's keys are signed by a list key and name their device",
     Rule.KEYS_SEALED: "a scope's keys come sealed to this device, in the lists' versions",
     Rule.COLUMNS_SEALED: "names and groups are sealed under the scope's seal key",
     Rule.SIZES: "no message is longer than 64 KiB",

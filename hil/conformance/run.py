@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge.model import DeviceFault
+from edge.model import DeviceFault, Station
 from hil.conformance import facts_checks
 from hil.conformance.city_checks import (
     Inspector,
@@ -17,6 +17,7 @@ from hil.conformance.city_checks import (
 )
 from hil.conformance.keys_checks import check_foreign, check_keys
 from hil.conformance.lists_checks import ListChecks
+from hil.conformance.money_checks import MoneyChecks
 from hil.conformance.player import Player
 from hil.conformance.rules import Report, Rule
 
@@ -39,6 +40,7 @@ def play(cast: Cast, report: Report, say: Callable[[str], None] = lambda _text: 
     """All checks. A link that breaks inside one ends that check alone."""
     main, inspector = cast.main, cast.inspector
     lists = ListChecks(main)
+    money = MoneyChecks(main, lists)
 
     def step(name: str, *works: Callable[[], None]) -> None:
         say(name)
@@ -61,6 +63,8 @@ def play(cast: Cast, report: Report, say: Callable[[str], None] = lambda _text: 
     )
     people = f"{main.identity.site}/people"
     step("lists", lists.heads, lists.snapshots, lists.resume, lists.changes)
+    if main.identity.station is Station.TILL:
+        step("money", money.holds, money.returns, money.meals, money.split)
     step("keys", lambda: check_keys(main, lists.pictures.get(people)))
     if inspector is not None:
         configure = inspector.configure
@@ -69,6 +73,8 @@ def play(cast: Cast, report: Report, say: Callable[[str], None] = lambda _text: 
     other = cast.entrance or main
     step("renewal", lambda: check_renewal(other, other.identity.folder / NEXT_KEY))
     _city(cast, step)
+    if inspector is not None and main.identity.station is Station.TILL:
+        step("earmark", lambda: money.earmark(inspector))
     step(
         "rubbish",
         lambda: facts_checks.check_rubbish(main),
@@ -127,7 +133,7 @@ def _leave_out(cast: Cast, report: Report) -> None:
     if cast.inspector is None:
         for rule in (
             *(Rule.BYTES_KEPT, Rule.ORDER_SIGNED, Rule.ORDER_COUNTER, Rule.ORDER_PASSING),
-            *(Rule.LATE_WILL, Rule.REVOKED),
+            *(Rule.LATE_WILL, Rule.REVOKED, Rule.EARMARK_WAITS),
         ):
             report.leave_out(rule, "needs --http")
     elif cast.revoked is None:
@@ -135,6 +141,7 @@ def _leave_out(cast: Cast, report: Report) -> None:
     if f"{cast.main.identity.site}/money" not in cast.main.identity.scopes:
         for rule in (
             *(Rule.HEAD_MOVES, Rule.DELTA, Rule.DELTA_PULL),
-            *(Rule.SNAPSHOT_EQUALS, Rule.VECTOR),
+            *(Rule.SNAPSHOT_EQUALS, Rule.VECTOR, Rule.HOLD_SPENT, Rule.VOID_RETURNED),
+            *(Rule.REFUND_CREDITED, Rule.MEAL_ONCE, Rule.SPLIT_ASIDE, Rule.EARMARK_WAITS),
         ):
             report.leave_out(rule, "needs a till to play")

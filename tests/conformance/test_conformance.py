@@ -51,14 +51,23 @@ BREAKS: dict[Fault, frozenset[Rule]] = {
     Fault.OVERSIZE_TAKEN: frozenset({Rule.OVERSIZE, Rule.ACK_DURABLE, Rule.BYTES_KEPT}),
     Fault.BYTES_CHANGED: frozenset({Rule.BYTES_KEPT}),
     Fault.STREAM_DEAF: frozenset({Rule.STREAMS}),
+    Fault.HOLD_UNSEEN: frozenset({Rule.HOLD_SPENT}),
+    Fault.VOID_IGNORED: frozenset({Rule.VOID_RETURNED}),
+    Fault.REFUND_IGNORED: frozenset({Rule.REFUND_CREDITED}),
+    Fault.MEAL_TWICE: frozenset({Rule.MEAL_ONCE}),
+    Fault.SPLIT_BILLED: frozenset({Rule.SPLIT_ASIDE}),
+    Fault.EARMARK_HASTY: frozenset({Rule.EARMARK_WAITS}),
     Fault.WELCOME_NONCE: frozenset({Rule.WELCOME_NONCE}),
     Fault.WELCOME_TIME: frozenset({Rule.WELCOME_TIME}),
     Fault.WELCOME_MARKS: frozenset({Rule.WELCOME_MARKS, Rule.RESTORED, Rule.EPOCHS, Rule.STREAMS}),
     Fault.WELCOME_DIGESTS: frozenset({Rule.WELCOME_DIGESTS}),
     Fault.LATE_WILL: frozenset({Rule.LATE_WILL}),
-    Fault.REVOKED_SERVED: frozenset({Rule.REVOKED}),
+    # A till that was served on would have to see an earmark too, and it is dark.
+    Fault.REVOKED_SERVED: frozenset({Rule.REVOKED, Rule.EARMARK_WAITS}),
     Fault.RENEWAL_DEAF: frozenset({Rule.RENEWAL}),
-    Fault.SIGNATURE: frozenset({Rule.WELCOME_SIGNED, Rule.HEAD_SIGNED, Rule.MANIFEST}),
+    Fault.SIGNATURE: frozenset(
+        {Rule.WELCOME_SIGNED, Rule.HEAD_SIGNED, Rule.MANIFEST, Rule.KEYS_SIGNED}
+    ),
     Fault.FREEZE: frozenset({Rule.HEAD_WANTED, Rule.HEAD_MOVES}),
     Fault.ROLLBACK: frozenset({Rule.HEAD_WANTED, Rule.HEAD_MOVES}),
     Fault.MIX: frozenset({Rule.MANIFEST}),
@@ -158,7 +167,7 @@ def test_what_the_run_was_not_given_is_left_out_and_does_not_count(
     play(cast, report)
     left_out = {
         *(Rule.BYTES_KEPT, Rule.ORDER_SIGNED, Rule.ORDER_COUNTER, Rule.ORDER_PASSING),
-        *(Rule.LATE_WILL, Rule.REVOKED),
+        *(Rule.LATE_WILL, Rule.REVOKED, Rule.EARMARK_WAITS),
     }
     assert verdicts(report, Verdict.LEFT_OUT) == left_out and report.good()
     world.core.store.close()

@@ -22,6 +22,7 @@ from hil.city.keydesk import KeyDesk
 from hil.city.keys import CityKeys
 from hil.city.lists import Out
 from hil.city.mischief import Mischief
+from hil.city.parents import ParentDesk
 from hil.city.seed import seed_school
 from hil.city.store import Store, StreamKey
 from hil.conformance.link import Message
@@ -122,6 +123,12 @@ class World:
     def configure(self, device: str) -> None:
         done = self.desk.configure({"device": device, "values": {"health_s": 60}}, self.now_ms)
         self.deliver(self.mischief.leaving(done.outs, self.now_ms))
+
+    def order_meal(self, cardholder: str, day: str, product: str) -> str | None:
+        request = {"cardholder": cardholder, "date": day, "slot": "lunch", "lines": [[product, 1]]}
+        done = ParentDesk(self.core, self.desk).order_meal(request, self.now_ms)
+        self.deliver(self.mischief.leaving(done.outs, self.now_ms))
+        return str(done.answer["preorder"])
 
     def online(self, device: str) -> bool:
         return any(

@@ -22,8 +22,9 @@ from edge.model import (
 )
 from edge.offline_cache import marks
 from edge.offline_cache.apply import RETIRED_MS, picture_path, store_scope_keys
-from edge.offline_cache.lookup import UNKNOWN_SCHEDULE, Cache
+from edge.offline_cache.lookup import Cache
 from edge.offline_cache.record import Journal
+from edge.offline_cache.small_lists import UNKNOWN_SCHEDULE
 from edge.offline_cache.store import FileKind, open_reader, reading
 from tests.support import small_city
 from tests.support.pictures import open_station
@@ -135,7 +136,7 @@ def test_windows_stay_inside_the_week(bench: Bench) -> None:
     bench.station.pictures.apply_delta(bench.settings.put(row), at())
     bench.cache.refresh()
     odd = (range(10), range(10_000, MINUTES_PER_WEEK), range(7, 7))
-    assert bench.cache.small.schedules["odd"] == odd
+    assert bench.cache.small.schedules["odd"].on("2026-03-02") == odd
 
 
 # ------------------------------------------------------------------------------- sides

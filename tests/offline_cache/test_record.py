@@ -248,7 +248,8 @@ def test_only_a_passage_taken_by_somebody_changes_a_side(
 ) -> None:
     record(journal, lambda s: facts.passage(s, result=result, cardholder=cardholder))
     moves = result in (PassageResult.TAKEN, PassageResult.FIRE_RELEASE) and cardholder is not None
-    expected = [("p1", "school", "in", at().wall_ms, "2026-03-02")] if moves else []
+    side = ("p1", "school", "in", at().wall_ms, "2026-03-02", 1, "00c0ffee00c0ffee.2")
+    expected = [side] if moves else []
     assert rows(path, "sides") == expected
 
 
@@ -264,9 +265,9 @@ def test_a_sale_enters_the_tail_by_purse(journal: Journal, path: Path) -> None:
     record(journal, facts.sale)
     epoch = journal.epoch
     assert rows(path, "tail") == [
-        ("a1", epoch, 2, "buffet", 3_000, "2026-03-02"),
-        ("a1", epoch, 2, "meals", 12_000, "2026-03-02"),
-        ("a1", epoch, 3, "meals", 12_000, "2026-03-02"),
+        ("a1", epoch, 2, "buffet", 3_000, "2026-03-02", 0),
+        ("a1", epoch, 2, "meals", 12_000, "2026-03-02", 0),
+        ("a1", epoch, 3, "meals", 12_000, "2026-03-02", 0),
     ]
 
 

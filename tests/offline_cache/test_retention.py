@@ -241,7 +241,7 @@ def test_sides_of_other_days_and_orders_answered_long_ago_go(till: Device) -> No
     db = till.journal.writer.db
     today = at().local_date
     for date in ("2026-02-27", today):
-        db.execute("INSERT INTO sides VALUES (?, 'z', 'in', 1, ?)", (date, date))
+        db.execute("INSERT INTO sides VALUES (?, 'z', 'in', 1, ?, 1, '')", (date, date))
     rows = [(n, "d", 1, int(n != 3)) for n in range(1, retention.ORDERS_KEPT + 11)]
     db.executemany("INSERT INTO answered_orders VALUES (?, ?, ?, ?)", rows)
     retention.drop_beside(till.journal, at(quality=ClockQuality.UNKNOWN))

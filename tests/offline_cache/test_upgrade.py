@@ -2,8 +2,8 @@
 them, and the two processes can be upgraded in any order: each reads the other's file one version
 older or newer.
 
-Method: files made by the first version's migrations alone, filled by the writer of today as if it
-were that one; then today's processes on them, one by one. What the first version asked of a file
+Method: files made by the former version's migrations alone, filled by the writer of today as if it
+were that one; then today's processes on them, one by one. What the former version asked of a file
 is kept here word by word and asked of today's.
 """
 
@@ -29,7 +29,7 @@ from tests.support.times import at
 from tests.support.whole_device import Device, sold_minor
 
 BACKLOG = 120
-FIRST_VERSION_ASKS = {
+FORMER_VERSION_ASKS = {
     FileKind.JOURNAL: (
         "SELECT life, epoch, head, digest, held_from FROM lives WHERE stream = ? ORDER BY life",
         "SELECT value FROM meta WHERE key = ?",
@@ -43,25 +43,25 @@ FIRST_VERSION_ASKS = {
         "SELECT scope, purpose, version, sealed FROM scope_keys WHERE scope = ?",
     ),
 }
-FIRST = {FileKind.JOURNAL: "m002_nothing_lost", FileKind.SYNC: "m002_nothing_lost_at_sync"}
+FIRST = {FileKind.JOURNAL: "m003_stations", FileKind.SYNC: "m003_stations_at_sync"}
 
 
-def first_version(path: Path, kind: FileKind) -> None:
-    """A new file as the first release made it."""
+def former_version(path: Path, kind: FileKind) -> None:
+    """A new file as the former release made it."""
     path.parent.mkdir(exist_ok=True)
     db = sqlite3.connect(path, isolation_level=None)
     db.execute("PRAGMA journal_mode = WAL")
     migrations.MIGRATIONS[kind].apply(Database(db), stop_before=FIRST[kind])
-    db.execute("PRAGMA user_version = 1")
+    db.execute("PRAGMA user_version = 2")
     db.close()
 
 
 @contextmanager
-def first_release(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def former_release(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Files are opened as that release did."""
     with monkeypatch.context() as patch:
-        patch.setitem(store.SCHEMA_VERSIONS, FileKind.JOURNAL, 1)
-        patch.setitem(store.SCHEMA_VERSIONS, FileKind.SYNC, 1)
+        patch.setitem(store.SCHEMA_VERSIONS, FileKind.JOURNAL, 2)
+        patch.setitem(store.SCHEMA_VERSIONS, FileKind.SYNC, 2)
         yield
 
 
@@ -76,20 +76,20 @@ def version(path: Path) -> int:
 def backlog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Sham]:
     """A till's folder with facts that wait, and an enrolled device."""
     folder = tmp_path / "till"
-    first_version(folder / "journal.db", FileKind.JOURNAL)
-    first_version(folder / "sync.db", FileKind.SYNC)
+    former_version(folder / "journal.db", FileKind.JOURNAL)
+    former_version(folder / "sync.db", FileKind.SYNC)
     sham = Sham(make_core(tmp_path), "till-1")
-    with first_release(monkeypatch):
+    with former_release(monkeypatch):
         journal = Journal(folder / "journal.db", device="till-1", site=SITE)
         journal.open_epoch(
             at(), why="new_store", station=Station.TILL, meta={"machine": "board-1/card-1"}
         )
         for _ in range(BACKLOG):
-            with journal.record(at()) as tap:
+            with journal.recording() as tap:  # Its tables have no place for what came later.
                 tap.add(sham.make_sale(1, 3, **tap.stamp(at())))
         journal.close()
         writer = Writer(folder / "sync.db", FileKind.SYNC)
-        writer.db.execute("INSERT INTO acks VALUES ('main', ?, 0)", (journal.epoch,))
+        writer.db.execute("INSERT INTO acks VALUES ('main', ?, 0, 0)", (journal.epoch,))
         writer.close()
     return folder, sham
 
@@ -103,7 +103,7 @@ def test_both_upgraded_at_once_with_a_backlog(backlog: tuple[Path, Sham]) -> Non
     assert [life.head for life in device.lives()] == [BACKLOG + 2]
     assert sold_minor(sham.core) == 3 * (BACKLOG + 1)
     device.stop()
-    assert (version(folder / "journal.db"), version(folder / "sync.db")) == (2, 2)
+    assert (version(folder / "journal.db"), version(folder / "sync.db")) == (3, 3)
 
 
 def test_sync_upgraded_first_drains_the_older_journal(
@@ -114,13 +114,13 @@ def test_sync_upgraded_first_drains_the_older_journal(
     old.core, old.folder, old.machine, old.sham = sham.core, folder, "board-1/card-1", sham
     old.now_ms, old.counters, old.lose_acks = 0, {}, lambda _ack: False
     old.start_sync()
-    assert version(folder / "journal.db") == 1
+    assert version(folder / "journal.db") == 2
     old.upkeep.tick(old.moment(), up=False, why="")
     old.connect()
     assert old.uplink.depth()["main"] == 0
     assert sold_minor(sham.core) == 3 * BACKLOG
     old.stop_sync()
-    assert version(folder / "journal.db") == 1
+    assert version(folder / "journal.db") == 2
 
 
 def test_edge_upgraded_first_reads_the_older_sync_db(backlog: tuple[Path, Sham]) -> None:
@@ -138,7 +138,7 @@ def test_edge_upgraded_first_reads_the_older_sync_db(backlog: tuple[Path, Sham])
     assert view is not None and view.store_id == ""
     assert view.seen == {journal.epoch: marks.Seen()}
     assert cache.acknowledged("main", journal.epoch) == 0
-    assert version(folder / "sync.db") == 1
+    assert version(folder / "sync.db") == 2
     [life] = outbox.lives(journal.writer.db, Stream.MAIN)
     assert outbox.chain_problem(journal.writer.db, life) == ""
     cache.close()
@@ -152,8 +152,8 @@ def test_the_older_release_reads_what_the_newer_one_wrote(
     device = Device(sham.core, folder, sham=sham)
     device.run()
     device.stop()
-    with first_release(monkeypatch):
-        for kind, asks in FIRST_VERSION_ASKS.items():
+    with former_release(monkeypatch):
+        for kind, asks in FORMER_VERSION_ASKS.items():
             db = open_reader(folder / f"{kind}.db", kind)
             assert db is not None
             for ask in asks:
@@ -176,7 +176,7 @@ def test_killed_anywhere_in_the_upgrade_the_file_is_of_one_version(
         assert db is not None
         [life] = outbox.lives(db, Stream.MAIN)
         assert outbox.chain_problem(db, life) == "" and life.head == BACKLOG + 1
-        assert outbox.schema_version(db) in (1, 2)
+        assert outbox.schema_version(db) in (2, 3)
         db.close()
         for suffix in ("-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -24,14 +25,18 @@ import pytest
 
 from sync.session import Endpoint
 
+PORTS = (12_000, 32_000)  # Below Linux's ephemeral ports, above most services.
 READY_S_MAX = 10.0  # Our choice: both are ready in 0.2 s on an idle machine.
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Of those that the kernel gives to nobody by itself: a broker that was killed finds its own
+    port free when it comes back."""
+    while True:
+        port = random.SystemRandom().randrange(*PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass(kw_only=True)

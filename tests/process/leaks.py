@@ -8,9 +8,12 @@ city itself has sealed or hashed is not looked at for them.
 
 from __future__ import annotations
 
+import socket
 import sqlite3
+import threading
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,3 +172,72 @@ def unpacked(messages: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
                 rows = zstandard.ZstdDecompressor().decompress(push.data, max_output_size=1 << 24)
                 found[f"rows of message {number} on {topic}"] = rows
     return found
+
+
+class WireTap:
+    """A listener in the cable: hands on every byte, both ways, and keeps them all by connection."""
+
+    def __init__(self, *, target_port: int) -> None:
+        self._target_port = target_port
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self.up: list[bytearray] = []  # What devices said, one a connection;
+        self.down: list[bytearray] = []  # and what they were told.
+        self._sockets: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def __enter__(self) -> WireTap:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        for one in self._sockets:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(5.0)
+        for one in self._sockets:
+            one.close()
+
+    def places(self) -> dict[str, bytes]:
+        """All that crossed, as `Search.findings` takes it."""
+        return {
+            f"connection {number}, {way}": bytes(data)
+            for way, kept in (("up", self.up), ("down", self.down))
+            for number, data in enumerate(kept)
+        }
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listening.accept()
+            except OSError:
+                return
+            try:
+                far = socket.create_connection(("127.0.0.1", self._target_port))
+            except OSError:
+                near.close()
+                continue
+            self._sockets += [near, far]
+            self.up.append(bytearray())
+            self.down.append(bytearray())
+            for source, target, kept in (
+                (near, far, self.up[-1]),
+                (far, near, self.down[-1]),
+            ):
+                source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                thread = threading.Thread(target=_pour, args=(source, target, kept), daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+
+def _pour(source: socket.socket, target: socket.socket, kept: bytearray) -> None:
+    with suppress(OSError):
+        while piece := source.recv(65_536):
+            kept += piece
+            target.sendall(piece)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)

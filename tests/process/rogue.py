@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -196,5 +197,5 @@ def _delta(world: World, scope: str) -> Delta:
         upserts=(row,),
         removes=(),
         set_digest=bytes(32),
-        issued_utc_ms=0,
+        issued_utc_ms=time.time_ns() // 1_000_000,
     )

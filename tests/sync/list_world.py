@@ -41,11 +41,13 @@ from sync.answers import (
     StoreChunk,
 )
 from sync.intake import Intake
-from sync.scope_intake import rank, root_of
+from sync.later import rank
+from sync.scope_intake import root_of
 
 DEVICE = "lane-1"
 ROWS_PER_CHUNK = 2
 FAR_MS = 10**15
+SIGNED_MS = 1_772_442_000_000  # The city's day; what it signs later was signed so much later.
 
 Rows = dict[bytes, bytes]
 
@@ -96,7 +98,7 @@ class ListCity:
             upserts=tuple(Row(1, key, body) for key, body in upserts.items()),
             removes=tuple(RowKey(1, key) for key in gone),
             set_digest=digest_of_rows(self.rows),
-            issued_utc_ms=self.number,
+            issued_utc_ms=SIGNED_MS + self.number,
         )
         self.deltas[base] = delta
         return delta
@@ -113,7 +115,7 @@ class ListCity:
             chunk_hashes=tuple(hashlib.sha256(chunk).digest() for chunk in self.chunks),
             rows=len(rows),
             set_digest=digest_of_rows(self.rows),
-            issued_utc_ms=self.number,
+            issued_utc_ms=SIGNED_MS + self.number,
             identifier_key_version=0,
             seal_key_version=0,
         )
@@ -135,7 +137,7 @@ class ListCity:
             snapshot_version=self.manifest.version,
             root=root_of(self.manifest),
             set_digest=b64u(digest_of_rows(self.rows)),
-            issued_utc_ms=issued_utc_ms,
+            issued_utc_ms=SIGNED_MS + issued_utc_ms,
             valid_until_utc_ms=FAR_MS,
         )
 
@@ -273,7 +275,7 @@ CALM = Faults()
 
 
 class World:
-    """Both, and what lies between."""
+    """Both, and what lies between. Every device knows of all list epochs the root key began."""
 
     def __init__(self, random: Random, scopes: tuple[str, ...]) -> None:
         self.random = random
@@ -348,6 +350,7 @@ class World:
             self._down(city.head(issued_utc_ms=self.device.now_ms))
         if random.random() < faults.restored:
             city.restore()
+            self.trust(city)
             self._down(city.head(issued_utc_ms=self.device.now_ms))
         if random.random() < faults.replayed and self._old:
             self.take(random.choice(self._old))
@@ -355,6 +358,13 @@ class World:
             picture = self.device.pictures.get(city.scope)
             if picture is not None:
                 picture.rows[b"spoilt"] = b"x"
+
+    def trust(self, city: ListCity) -> None:
+        """The root document that begins the epoch comes first."""
+        intake, now_ms = self.device.intake, self.device.now_ms
+        highest = max(one.list_epoch for one in self.cities.values())
+        assert highest >= city.list_epoch
+        self.device.carry_out(intake.trust_epoch(highest, now_ms=now_ms, utc_ms=now_ms))
 
     def take(self, what: Head | Delta | Manifest | Chunk) -> None:
         """It arrives, and its signature is good."""

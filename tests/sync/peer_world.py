@@ -238,6 +238,7 @@ class Device:
                 case TakeSides(device=device, epoch=epoch, up_to=up_to):
                     store.sides[device, epoch] = up_to
                     for fact in answer.facts:
+                        assert isinstance(fact, PassageFact), "this world has no officers"
                         store.people[fact.cardholder or "", device] = fact.direction
                 case TakeReport(device=device, beat=beat):
                     store.reports[device] = beat

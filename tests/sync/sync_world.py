@@ -36,6 +36,7 @@ from edge.messages import (
     Renewed,
     Root,
     ScopeKey,
+    SealedKeys,
     Signed,
     SignedWhat,
     Stream,
@@ -65,6 +66,7 @@ from sync.bridge_events import (
 )
 from sync.loop import Sync
 from sync.neighbour import Answered, Neighbour
+from sync.network_watch import NetworkWatch
 from sync.parts import Parts
 from sync.roots import Roots
 from sync.session import Endpoint, Session, parse_endpoints
@@ -109,6 +111,20 @@ class FakeNeighbour:
     def poll(self) -> list[Answered]:
         answers, self.answers = self.answers, []
         return answers
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+@dataclass
+class FakeNetwork:
+    """Comes back when the test says so."""
+
+    back: bool = False
+
+    def came_back(self) -> bool:
+        was, self.back = self.back, False
+        return was
 
     def close(self) -> None:
         """Nothing runs."""
@@ -197,7 +213,7 @@ class City:
         self.bridge: FakeBridge
         self.up = True
         self.utc_ms: Callable[[], int] = lambda: NOON_MS
-        self.freshness, self.root_version = "freshness", 1
+        self.freshness, self.list_key, self.root_version = "freshness", "list", 1
         self.refused: Callable[[Endpoint], tuple[Loss, str] | None] = lambda endpoint: None
         self.hellos: list[Hello] = []
         self.published: list[tuple[str, bytes]] = []
@@ -205,6 +221,7 @@ class City:
         self.renews: list[Renew] = []
         self.pulls: list[Pull] = []
         self.root_document = b""  # Retained on c/root.
+        self.answer_pull: Callable[[Pull], None] = lambda pull: None  # `lists_city.py` answers.
         self.answer_renew: Callable[[Renew], Renewed | None] = self.issue
         self.key_of: Callable[[str], bytes] = lambda scope: small_city.secret(f"identifier {scope}")
         begins = datetime.fromtimestamp(NOON_MS / 1000, UTC)
@@ -276,6 +293,8 @@ class City:
                 self.pulls.append(pull)
                 if pull.keys:
                     self.push_keys(pull.keys)
+                else:
+                    self.answer_pull(pull)
             case _:
                 pass
 
@@ -309,7 +328,9 @@ class City:
             )
             for scope in scopes
         )
-        self.bridge.deliver(f"mk/v1/d/{DEVICE}/push", encode_pack(PushKeys(keys=keys)))
+        told = SealedKeys(device=DEVICE, keys=keys, issued_utc_ms=self.utc_ms())
+        signed = small_city.sign(SignedWhat.KEYS, encode_pack(told), key=self.list_key)
+        self.bridge.deliver(f"mk/v1/d/{DEVICE}/push", encode_pack(PushKeys(signed=signed)))
 
     def order(self, counter: int, word: str, **more: Any) -> None:
         now_ms = self.utc_ms()
@@ -354,6 +375,7 @@ class World:
         self.mono_ms, self.boot, self.wall_ms = 1_000_000, BOOT, 0
         self.city.utc_ms = lambda: NOON_MS + self.mono_ms - 1_000_000
         self.neighbour = FakeNeighbour()
+        self.network = FakeNetwork()
         self.rings = 0
         self.settings = self._enrol()
         self.start()
@@ -406,6 +428,7 @@ class World:
                 identity=identity,
                 sessions=Sessions(identity, lambda: self.clock.moment().wall_ms // 1000),
                 neighbour=cast(Neighbour, self.neighbour),
+                network=cast(NetworkWatch, self.network),
                 endpoints=parse_endpoints(settings.endpoints),
                 random=dice.random,
                 ring_edge=self._ring,
@@ -421,6 +444,7 @@ class World:
     def kill(self) -> None:
         """The process ends without a word; what is committed stays."""
         self.sync.uplink.close()
+        self.sync.downlink.close()
         self.sync.pictures.close()
         self.writer.close()
 

@@ -59,6 +59,31 @@ def test_a_denied_identity_does_not_knock_harder() -> None:
     assert Backoff(endpoints=1).ended(now_ms=0, fraction=1.0, denied=True) == BACKOFF_MS_MAX
 
 
+@pytest.mark.parametrize("endpoints", [2, 3])
+def test_one_endpoint_that_denies_does_not_keep_us_from_the_others(endpoints: int) -> None:
+    backoff = Backoff(endpoints=endpoints)
+    waits = [backoff.ended(now_ms=0, fraction=1.0, denied=True) for _ in range(endpoints + 1)]
+    assert waits[:-2] == [BACKOFF_MS_MIN] * (endpoints - 1), "the others come first"
+    assert waits[-2:] == [BACKOFF_MS_MAX] * 2, "all of them have said so, and go on saying it"
+
+
+def test_a_round_of_denials_begins_anew_with_an_endpoint_that_is_only_away() -> None:
+    backoff = Backoff(endpoints=2)
+    waits = [
+        backoff.ended(now_ms=0, fraction=1.0, denied=denied)
+        for denied in (True, False, True, False, True, True)
+    ]
+    assert waits == [1_000, 1_000, 2_000, 2_000, 4_000, BACKOFF_MS_MAX]
+
+
+def test_a_connection_that_served_ends_the_row_of_denials() -> None:
+    backoff = Backoff(endpoints=2)
+    backoff.ended(now_ms=0, fraction=1.0, denied=True)
+    backoff.useful(now_ms=1_000)
+    assert backoff.ended(now_ms=1_000 + USEFUL_MS, fraction=1.0) == BACKOFF_MS_MIN
+    assert backoff.ended(now_ms=99_000, fraction=1.0, denied=True) == BACKOFF_MS_MIN
+
+
 def test_a_fleet_that_fails_together_does_not_return_together() -> None:
     random = Random(11)
     fleet = [Backoff(endpoints=1) for _ in range(2_000)]

@@ -16,8 +16,8 @@ from sync.answers import (
     Current,
 )
 from sync.intake import PULLS_MAX, Intake
+from sync.later import LATER_MAX
 from sync.scope_intake import (
-    LATER_MAX,
     PULL_PATIENCE_MS,
     RETRY_MS_MIN,
 )

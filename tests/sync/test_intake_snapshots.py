@@ -20,8 +20,8 @@ from sync.answers import (
     StoreChunk,
 )
 from sync.intake import Intake
+from sync.later import LATER_MAX
 from sync.scope_intake import (
-    LATER_MAX,
     RETRY_MS_MIN,
     STALE_PULLS_MAX,
 )
@@ -212,6 +212,7 @@ def test_a_new_list_epoch_drops_what_is_built_for_the_old() -> None:
     intake.manifest(city.manifest, now_ms=0)
     before = city.manifest.snapshot_id
     city.restore()
+    intake.trust_epoch(2, now_ms=1, utc_ms=0)
     answers = intake.head(city.head(), now_ms=1, utc_ms=0)
     assert answers[0] == DropSnapshot(scope=PEOPLE, snapshot_id=before)
     assert pulls(answers) == [Pull(device=DEVICE, scope=PEOPLE)]
@@ -249,6 +250,7 @@ def test_a_higher_list_epoch_comes_by_snapshot_only() -> None:
     intake.held(scope=PEOPLE, version=city.version, now_ms=0)
     intake.connected({}, now_ms=0)
     city.restore()
+    intake.trust_epoch(2, now_ms=0, utc_ms=0)
     after = city.change({b"z": b"1"})
     assert refusals(intake.delta(after, now_ms=0)) == [("delta", "list_epoch")]
     assert city.manifest is not None

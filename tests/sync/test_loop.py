@@ -350,7 +350,7 @@ def test_after_a_rotation_the_old_keys_are_refused_for_ever(world: World) -> Non
 
 def test_a_root_that_stands_retained_is_in_force_before_the_welcome_is_read(world: World) -> None:
     world.city.rotate(rotated())
-    world.city.freshness = "fresh-2"
+    world.city.freshness, world.city.list_key = "fresh-2", "list-2"
     world.run(1_000)
     assert reached(world) and world.sync.counters.get("hello_unanswered", 0) == 0
     world.bridge.deliver("mk/v1/c/root", world.city.root_document)

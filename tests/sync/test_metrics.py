@@ -94,11 +94,11 @@ def test_what_is_missing_is_left_out(edge: dict[str, Any] | None) -> None:
 
 
 def test_parts_in_a_word_each() -> None:
-    assert parts_of(None) == {"edge": "silent"}
-    parts = parts_of(EDGE)
+    assert parts_of(None, {}) == {"edge": "silent"}
+    parts = parts_of(EDGE, {})
     assert parts["reader r1"] == "up" and parts["lane north"] == "down"
     assert parts["lockdown"] == "on" and parts["clock"] == "city"
-    many = parts_of({"readers": [{"reader": f"{n}" * 90} for n in range(1_000)]})
+    many = parts_of({"readers": [{"reader": f"{n}" * 90} for n in range(1_000)]}, {})
     assert len(many) <= 120 and max(map(len, many)) <= 64
 
 

@@ -22,7 +22,7 @@ from edge.messages import Ack, PeerBroker, PeerKind, RosterRow, RowBody, SiteRow
 from edge.model import DeviceFault, Moment, PassbackMode, SetupProblem, Station
 from edge.offline_cache import peers
 from edge.offline_cache.apply import Pictures
-from edge.offline_cache.epochs import open_store
+from edge.offline_cache.epochs import new_store, open_store
 from edge.offline_cache.record import Journal
 from edge.offline_cache.store import Writer
 from edge.settings import DeviceSettings, Folders
@@ -436,3 +436,18 @@ def test_a_dead_neighbours_facts_are_handed_in_as_it_signed_them(school: School)
 
 def first_of(header: bytes) -> int:
     return int(msgspec.json.decode(header)["first"])
+
+
+def test_in_another_store_everybody_is_asked_again(school: School) -> None:
+    """What was heard in the store before counts for nothing: peers may have gone on since."""
+    one = school.one
+    school.two.sell(100)
+    school.run(3_000)
+    assert heard(one, "till-2")
+    with one.writer.transaction() as db:
+        new_store(db)
+    count = "SELECT count(*) FROM peer_reports"
+    assert one.writer.db.execute(count).fetchone() == (0,)
+    school.run(4_000)
+    assert one.writer.db.execute(count).fetchone() == (1,)
+    assert heard(one, "till-2") and one.link.counters["peer_new_stores"] == 1
