@@ -35,6 +35,7 @@ from hil.city.keys import DEVICE_ID, CityKeys, city_client, open_keys, utc
 from hil.city.lists import GATHER_MS
 from hil.city.mischief import Mischief
 from hil.city.mosquitto import BrokerFiles, write_broker
+from hil.city.parents import ParentDesk
 from hil.city.seed import SEEDED, seed_school
 from hil.city.service import Branch, Service
 from hil.city.store import Store
@@ -62,6 +63,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--key", type=Path, help="key of --cert")
     parser.add_argument("--http", default="127.0.0.1:0", help="where to listen; port 0: any")
     parser.add_argument("--seed", type=int, default=1, help="which synthetic school")
+    parser.add_argument(
+        "--canteen", action="store_true", help="with free meals, pre-orders and a second purse"
+    )
     parser.add_argument("--site", default="s0001", help="the site, or the first of them")
     parser.add_argument("--more-site", action="append", default=[], help="a further site")
     parser.add_argument("--workers", type=int, default=2, help="threads; each has some sites")
@@ -166,7 +170,7 @@ def _open_branch(
         store = Store(options.folder / ("city.db" if number == 0 else f"city-{site}.db"))
     core = CityCore(store, keys, site=site, gather_ms=options.gather_ms)
     seed = options.seed + number
-    seed_school(core, make_school(seed, site), now_ms)
+    seed_school(core, make_school(seed, site, canteen=options.canteen), now_ms)
     held = store.meta(SEEDED)
     if held != str(seed):
         store.close()
@@ -177,7 +181,13 @@ def _open_branch(
     core.start(now_ms)
     desk = Desk(core, tuple(options.endpoint) or (options.broker,))
     key_desk = KeyDesk(core, desk, options.folder)
-    return Branch(core=core, desk=desk, key_desk=key_desk, mischief=Mischief(core, faults))
+    return Branch(
+        core=core,
+        desk=desk,
+        key_desk=key_desk,
+        parents=ParentDesk(core, desk),
+        mischief=Mischief(core, faults),
+    )
 
 
 def _tls(options: argparse.Namespace, keys: CityKeys, now_ms: int) -> ssl.SSLContext:

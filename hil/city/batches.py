@@ -23,7 +23,6 @@ from edge.messages import (
     OrderAnswer,
     OrderOutcome,
     Restates,
-    SaleFact,
     Stream,
     StreamOpened,
     decode_batch,
@@ -34,11 +33,15 @@ from edge.messages import (
     encode_json,
 )
 from edge.model import CorruptData, Station
+from hil.city.families import Families
 from hil.city.ledger import Ledger
 from hil.city.lists import Out, Publisher
+from hil.city.meals import Entered
 from hil.city.posting import Meaning, SuspenseReason, meaning_of
 from hil.city.registry import Registry
 from hil.city.store import Cursor, Store, StreamKey
+from hil.city.tills import TILL_FACTS, TillBooks
+from hil.city.watch import Watch
 
 EPOCH: Final = re.compile(r"[0-9a-f]{16}")
 SEQUENCE_MAX: Final = 2**53  # Our choice: what every JSON reader holds exactly.
@@ -119,12 +122,21 @@ class Batches:
     """Takes batches in; keeps to the transaction of the caller."""
 
     def __init__(
-        self, store: Store, ledger: Ledger, registry: Registry, publisher: Publisher
+        self,
+        store: Store,
+        ledger: Ledger,
+        registry: Registry,
+        publisher: Publisher,
+        tills: TillBooks,
+        families: Families,
     ) -> None:
         self._store = store
         self._ledger = ledger
         self._registry = registry
         self._publisher = publisher
+        self._tills = tills
+        self._families = families
+        self._watch = Watch(store)
 
     def receive(self, sender: Sender, stream: str, payload: bytes, now_ms: int) -> list[Out]:
         """The acknowledgement of a batch, and nothing else; `CorruptData` if none can be made."""
@@ -239,18 +251,15 @@ class Batches:
             return SuspenseReason.UNDECODABLE
         if sequence == 1 and not isinstance(fact, StreamOpened):
             return SuspenseReason.EPOCH_NOT_OPENED
-        if isinstance(fact, SaleFact) and (
-            sender.station is not Station.TILL or key.stream is not Stream.MAIN
-        ):
+        if isinstance(fact, TILL_FACTS) and not _counts(sender, key):
             return SuspenseReason.NOT_A_TILL  # No vector would ever include it.
         if isinstance(fact, Restates):
             return self._post_restated(sender, key, fact, now_ms)
         if self._was_restated(key, sequence, digest_of(data)):
             return None  # It was posted already, from inside another fact.
-        meaning = meaning_of(fact, self._registry, self._registry.place(now_ms))
-        self._carry_out(key, sequence, meaning, now_ms)
-        self._note_order(fact)
-        return meaning.suspense
+        self._watch.look(fact, now_ms)
+        entered = Entered(device=key.device, epoch=key.epoch, sequence=sequence)
+        return self._carry_out(key, entered, fact, now_ms)
 
     def _post_restated(
         self, sender: Sender, key: StreamKey, fact: Restates, now_ms: int
@@ -278,14 +287,12 @@ class Batches:
             restated = decode_fact(fact.body)
         except (CorruptData, ValueError, RecursionError):
             return SuspenseReason.UNDECODABLE
-        if isinstance(restated, SaleFact) and (
-            sender.station is not Station.TILL or key.stream is not Stream.MAIN
-        ):
+        if isinstance(restated, TILL_FACTS) and not _counts(sender, key):
             return SuspenseReason.NOT_A_TILL
-        meaning = meaning_of(restated, self._registry, self._registry.place(now_ms))
-        self._carry_out(old, sequence, meaning, now_ms, digest=digest)
-        self._note_order(restated)
-        return meaning.suspense
+        entered = Entered(
+            device=old.device, epoch=old.epoch, sequence=sequence, digest=digest
+        )  # Its key may be held by another history.
+        return self._carry_out(old, entered, restated, now_ms)
 
     def _was_restated(self, key: StreamKey, sequence: int, digest: str) -> bool:
         found = self._store.one(
@@ -296,27 +303,35 @@ class Batches:
         return found is not None
 
     def _carry_out(
-        self, key: StreamKey, sequence: int, meaning: Meaning, now_ms: int, *, digest: str = ""
-    ) -> None:
-        """`digest` is of a restated fact: its key may be held by another history."""
+        self, key: StreamKey, entered: Entered, fact: AnyFact, now_ms: int
+    ) -> SuspenseReason | None:
+        """Postings, the families' lines, and what it does to facts before it."""
+        meaning = meaning_of(fact, self._registry, self._registry.place(now_ms))
         if meaning.postings:
-            reference = f"fact:{key.device}/{key.stream}/{key.epoch}/{sequence}"
-            if digest:
-                reference = f"{reference}/{digest}"
-            kind = "suspense" if meaning.suspense is not None else "sale"
             posted = self._ledger.post(
-                kind, reference, meaning.postings, now_ms=now_ms, spends=meaning.spends
+                "sale" if meaning.suspense is None else "suspense",
+                entered.reference,
+                meaning.postings,
+                now_ms=now_ms,
+                spends=meaning.spends,
+                items=meaning.items,
             )
-            assert posted, f"{reference} is posted already"
-            for posting in meaning.postings:
-                if self._registry.purses_of(posting.account) is not None:
-                    self._publisher.touch_account(posting.account, now_ms)
-        if meaning.feed is not None:
-            line = meaning.feed
-            self._store.execute(
-                "INSERT INTO feed (at_ms, at, cardholder, kind, text) VALUES (?, ?, ?, ?, ?)",
-                (line.at_ms, line.at, line.cardholder, line.kind, line.text),
-            )
+            assert posted, f"{entered.reference} is posted already"
+        for line in meaning.feeds:
+            self._families.add(line)
+        reason = meaning.suspense
+        if reason is not SuspenseReason.WRONG_SITE:
+            followed = self._tills.follow(key, entered, fact, meaning, now_ms)
+            reason = reason or followed
+        self._touch(meaning, now_ms)
+        self._note_order(fact)
+        return reason
+
+    def _touch(self, meaning: Meaning, now_ms: int) -> None:
+        for account in {posting.account for posting in meaning.postings}:
+            if self._registry.purses_of(account) is not None:
+                self._publisher.touch_account(account, now_ms)
+                self._families.look_at_balance(account, now_ms)
 
     def _note_order(self, fact: AnyFact) -> None:
         """What came of an order, beside the order."""
@@ -330,6 +345,11 @@ class Batches:
             f"UPDATE sent_order SET {column} = ? WHERE device = ? AND counter = ?",
             (word, fact.device, fact.counter),
         )
+
+
+def _counts(sender: Sender, key: StreamKey) -> bool:
+    """Whether a till's fact counts here."""
+    return sender.station is Station.TILL and key.stream is Stream.MAIN
 
 
 def _check_numbers(header: BatchHeader) -> None:

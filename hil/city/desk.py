@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import msgspec
@@ -183,23 +183,28 @@ class Desk:
         with self._store.transaction():
             self._core.registry.set_hot(credentials, why)
             outs = self._core.publisher.publish_hot(credentials, why, now_ms)
+            outs += self._core.museum.follow(credentials, now_ms)
         return Done(answer={"cards": len(credentials), "blocked": on}, outs=tuple(outs))
 
     def _credentials(self, request: dict[str, Any]) -> list[bytes]:
         if "card" in request:
-            card = self._core.registry.find_card(text_of(request, "card"))
-            if card is None:
-                raise Refused(404, "no such card", "give its label or its UID in hex")
-            return [card]
+            return [self.card_named(request)]
         cardholder = text_of(request, "cardholder")
         found = self._core.registry.credentials_of(cardholder)
         if not found:
             raise Refused(404, f"no cards of cardholder {cardholder!r}", "see GET /cards")
         return found
 
+    def card_named(self, request: dict[str, Any]) -> bytes:
+        """The credential of a request's `card`: its label or its UID."""
+        card = self._core.registry.find_card(text_of(request, "card"))
+        if card is None:
+            raise Refused(404, "no such card", "give its label or its UID in hex")
+        return card
+
     def top_up(self, request: dict[str, Any], now_ms: int) -> Done:
         """Money onto an account. With a `reference` it happens once however often it is sent."""
-        account, amount = self._account(request), _number(request, "amount_minor")
+        account, amount = self.account_named(request), number_of(request, "amount_minor")
         if not 0 < amount <= AMOUNT_MINOR_MAX:
             raise Refused(400, f"amount_minor {amount}", f"give 1 to {AMOUNT_MINOR_MAX} kopecks")
         purse = text_of(request, "purse") if "purse" in request else PURSE
@@ -214,6 +219,7 @@ class Desk:
             posted = self._core.ledger.post("top_up", f"top-up:{given}", postings, now_ms=now_ms)
             if posted:
                 self._core.publisher.touch_account(account, now_ms)
+                self._core.families.look_at_balance(account, now_ms)
             outs = self._core.publisher.publish_money(now_ms)
             balances = self._core.ledger.balances(account)
         answer = {"account": account, "balance_minor_by_purse": balances, "posted": posted}
@@ -221,7 +227,7 @@ class Desk:
 
     def ban(self, request: dict[str, Any], now_ms: int) -> Done:
         """A category or one product, banned for an account or allowed again: out at once."""
-        account, on = self._account(request), request.get("on", True)
+        account, on = self.account_named(request), request.get("on", True)
         if not isinstance(on, bool):
             raise Refused(400, "on is neither true nor false", "true bans, false allows")
         what = "category" if "category" in request else "product"
@@ -235,27 +241,16 @@ class Desk:
             raise Refused(404, f"no {what} {value!r}", "give one that is on the menu")
         with self._store.transaction():
             self._core.registry.set_ban(account, what, value, on=on)
-            outs = self._publish_account(account, now_ms)
+            outs = self.publish_account(account, now_ms)
         return Done(answer={"account": account, what: value, "on": on}, outs=tuple(outs))
 
-    def limit(self, request: dict[str, Any], now_ms: int) -> Done:
-        """What may be spent a day; null takes the limit away."""
-        account, limit_minor = self._account(request), request.get("day_limit_minor")
-        if limit_minor is not None:
-            limit_minor = _number(request, "day_limit_minor")
-            if not 0 <= limit_minor <= AMOUNT_MINOR_MAX:
-                raise Refused(400, f"day_limit_minor {limit_minor}", "give kopecks, or null")
-        with self._store.transaction():
-            self._core.registry.set_day_limit(account, limit_minor)
-            outs = self._publish_account(account, now_ms)
-        return Done(answer={"account": account, "day_limit_minor": limit_minor}, outs=tuple(outs))
-
-    def _publish_account(self, account: str, now_ms: int) -> list[Out]:
+    def publish_account(self, account: str, now_ms: int) -> list[Out]:
         """A ban that waits is a ban that does not hold."""
         self._core.publisher.touch_account(account, now_ms)
         return self._core.publisher.publish_money(now_ms, at_once=True)
 
-    def _account(self, request: dict[str, Any]) -> str:
+    def account_named(self, request: dict[str, Any]) -> str:
+        """The account of a request's `account` or `cardholder`."""
         if "account" in request:
             account: str | None = text_of(request, "account")
         else:
@@ -269,13 +264,13 @@ class Desk:
     def order(self, request: dict[str, Any], now_ms: int) -> Done:
         """One device is to do something now; its answer comes back as a fact."""
         device, word = text_of(request, "device"), text_of(request, "order")
-        valid_s = _number(request, "valid_s") if "valid_s" in request else 10
+        valid_s = number_of(request, "valid_s") if "valid_s" in request else 10
         if not ORDER_WORD.fullmatch(word):
             raise Refused(400, f"order {word!r}", "an order is one word of a-z and _")
         if not 0 < valid_s <= ORDER_VALID_S_MAX:
             raise Refused(400, f"valid_s {valid_s}", f"give 1 to {ORDER_VALID_S_MAX} seconds")
         given = {name: text_of(request, name) for name in ORDER_WORDS if request.get(name)}
-        minutes = _number(request, "minutes") if "minutes" in request else 0
+        minutes = number_of(request, "minutes") if "minutes" in request else 0
         access_point = given.get("access_point")
         with self._store.transaction():
             found = self._store.execute(
@@ -342,6 +337,10 @@ class Desk:
         key = StreamKey(device=device, stream=Stream(stream), epoch=epoch)
         return self._store.facts(key, after)
 
+    def settings(self) -> dict[str, Any]:
+        """What the site's city has chosen."""
+        return asdict(self._core.registry.settings())
+
     def ledger(self) -> dict[str, Any]:
         """Sums that must be zero, what stands on the city's own accounts, and its counts."""
         counts = self._store.rows("SELECT kind, COUNT(*) FROM entry GROUP BY kind")
@@ -354,7 +353,7 @@ class Desk:
         }
 
     def account(self, request: dict[str, Any]) -> dict[str, Any]:
-        account = self._account(request)
+        account = self.account_named(request)
         date, day_minor, week_minor = self._core.ledger.spent(account)
         return {
             "account": account,
@@ -407,7 +406,8 @@ def text_of(request: dict[str, Any], name: str) -> str:
     return value
 
 
-def _number(request: dict[str, Any], name: str) -> int:
+def number_of(request: dict[str, Any], name: str) -> int:
+    """A whole number of a request."""
     value = request.get(name)
     if not isinstance(value, int) or isinstance(value, bool):
         raise Refused(400, f"{name} is missing or no whole number", f"send {name} as an integer")

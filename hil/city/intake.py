@@ -24,6 +24,7 @@ from edge.messages import (
     Renew,
     Renewed,
     ScopeKey,
+    SealedKeys,
     SignedWhat,
     Status,
     Stream,
@@ -34,10 +35,14 @@ from edge.messages import (
     encode_pack,
 )
 from edge.model import CorruptData, Station
+from edge.offline_cache.live_tills import LIVE_MAX
 from hil.city.batches import Batches, Sender
 from hil.city.crypto import seal_key_to_device
+from hil.city.debits import Debits
+from hil.city.families import Families
 from hil.city.hand_in import HandIn
 from hil.city.keys import (
+    CITY_SCOPE,
     DEVICE_ID,
     PARTS,
     CityKeys,
@@ -53,21 +58,26 @@ from hil.city.lists import (
     CHUNKS_AT_ONCE,
     GATHER_MS,
     HEAD_REFRESH_MS,
+    MUSEUM,
     SCOPE_PARTS,
     Out,
     Publisher,
 )
+from hil.city.museum import Museum
 from hil.city.registry import Registry
 from hil.city.store import Store, StreamKey
+from hil.city.tills import TillBooks
 
 HIGH_WATERS_MAX: Final = 64  # Our choice: epochs told in one welcome, 120 bytes each.
 NONCE_CHARS_MAX: Final = 64  # Our choice: a nonce is 16 to 32 bytes in base64url.
+LIVE_MS_MAX: Final = 90_000  # Our choice: health comes each minute, and may come late.
 CHUNK_POSITION_MAX: Final = 2**31
 CONNECTION_MAX: Final = 2**53  # Our choice: what every JSON reader holds exactly.
 UP: Final = "mk/v1/d/"
 UP_FOR: Final = "up/for/"
 KEYED_PARTS: Final = ("people", "settings")  # Rows of both are sealed with the people's keys.
 ROOT_TOPIC: Final = "mk/v1/c/root"
+MONEY_DATE: Final = "money_date"  # The day whose money list is published.
 
 
 class CityCore:
@@ -91,10 +101,16 @@ class CityCore:
         self.publisher = Publisher(
             store, self.registry, keys, random_bytes=random_bytes, gather_ms=gather_ms
         )
-        self._batches = Batches(store, self.ledger, self.registry, self.publisher)
+        self.families = Families(store, self.ledger, self.registry)
+        books = (store, self.ledger, self.registry, self.publisher)
+        self.debits = Debits(*books, self.families)
+        self.tills = TillBooks(*books, self.debits, self.families)
+        self.museum = Museum(store, keys, self.publisher)
+        self._batches = Batches(*books, self.tills, self.families)
         self._hand_in = HandIn(store, self._batches)
         self._heads_at_ms: int | None = None
         self._adopted = keys.generation
+        self._heard_ms: dict[str, int] = {}  # Device -> its last message; a restart forgets it.
 
     # ------------------------------------------------------------------------------ shell
 
@@ -104,6 +120,9 @@ class CityCore:
             rekeyed = self.registry.adopt_keys()
             for part in PARTS:
                 self.publisher.refresh(part, now_ms, whole=rekeyed and part in KEYED_PARTS)
+            if CITY_SCOPE in self.publisher.scopes:
+                self.publisher.refresh(MUSEUM, now_ms)
+            self.store.set_meta(MONEY_DATE, self.registry.place(now_ms).today.isoformat())
             self.publisher.adopt(now_ms)
             self.publisher.snapshot_all(now_ms)
         self._adopted = self.keys.generation
@@ -119,7 +138,7 @@ class CityCore:
         outs = [self.root()]
         with self.store.transaction():
             if self.registry.adopt_keys():
-                outs += self._keys_for_all()
+                outs += self._keys_for_all(now_ms)
                 for part in KEYED_PARTS:
                     outs += self.publisher.refresh(part, now_ms, whole=True)
             outs += self.publisher.adopt(now_ms)
@@ -134,6 +153,8 @@ class CityCore:
         """Money changes that have waited long enough, heads that grew old, keys that changed."""
         outs = self.adopt_keys(now_ms) if self._adopted != self.keys.generation else []
         with self.store.transaction():
+            outs += self._new_day(now_ms)
+            self.debits.settle(now_ms)
             outs += self.publisher.publish_money(now_ms)
         if self._heads_at_ms is None or not 0 <= now_ms - self._heads_at_ms < HEAD_REFRESH_MS:
             outs += self.heads(now_ms)
@@ -150,8 +171,17 @@ class CityCore:
             for topic, payload in messages:
                 with self.store.transaction():
                     outs += self._receive(topic, payload, now_ms)
+            self.debits.settle(now_ms)
             outs += self.publisher.publish_money(now_ms)
         return outs
+
+    def _new_day(self, now_ms: int) -> list[Out]:
+        """Meals and pre-orders of yesterday leave the list."""
+        today = self.registry.place(now_ms).today.isoformat()
+        if self.store.meta(MONEY_DATE) == today:
+            return []
+        self.store.set_meta(MONEY_DATE, today)
+        return self.publisher.refresh("money", now_ms)
 
     # ----------------------------------------------------------------------------- routing
 
@@ -163,6 +193,7 @@ class CityCore:
         if sender is None:
             self.store.alarm(device, "unknown_device", f"sent {rest[:40]}; enrol it", now_ms)
             return []
+        self._heard_ms[device] = now_ms
         try:
             return self._route(sender, rest, payload, now_ms)
         except CorruptData as error:
@@ -251,10 +282,21 @@ class CityCore:
             utc_ms=now_ms,
             high_water=self._high_waters(hello),
             wanted=wanted,
+            live=self._live_beside(sender, now_ms) if sender.station is Station.TILL else (),
         )
         key = self.keys.signing["freshness"]
         lines = key.sign_lines(SignedWhat.WELCOME, encode_json(welcome))
         return [Out(f"mk/v1/d/{sender.device}/welcome", lines), *outs]
+
+    def _live_beside(self, sender: Sender, now_ms: int) -> tuple[str, ...]:
+        """The other tills of a site that are connected and have just said something."""
+        rows = self.store.rows(
+            "SELECT device FROM device WHERE site = ? AND station = ? AND online = 1"
+            " AND revoked_ms IS NULL AND device <> ? ORDER BY device",
+            (sender.site, Station.TILL.value, sender.device),
+        )
+        found = [d for (d,) in rows if 0 <= now_ms - self._heard_ms.get(d, 0) < LIVE_MS_MAX]
+        return tuple(found[:LIVE_MAX])
 
     def _promote(self, device: str, key: str, now_ms: int) -> list[Out]:
         """A device that says hello with its next key uses it: scope keys are sealed to it now, and
@@ -307,7 +349,9 @@ class CityCore:
 
     def scopes_of(self, sender: Sender) -> tuple[str, ...]:
         """What a station of its kind may read."""
-        return tuple(f"{sender.site}/{part}" for part in SCOPE_PARTS[sender.station])
+        own = tuple(f"{sender.site}/{part}" for part in SCOPE_PARTS[sender.station])
+        museum = sender.station is Station.ADMISSION and CITY_SCOPE in self.publisher.scopes
+        return (CITY_SCOPE, *own) if museum else own
 
     def _pull(self, sender: Sender, payload: bytes, now_ms: int) -> list[Out]:
         pull = decode_json(Pull, payload)
@@ -318,16 +362,22 @@ class CityCore:
             raise CorruptData("pull: a scope that is not this station's")
         outs: list[Out] = []
         if pull.keys:
-            pushes: list[AnyPush] = [self._scope_keys(sender, tuple(dict.fromkeys(pull.keys)))]
+            pushes: list[AnyPush] = [
+                self._scope_keys(sender, tuple(dict.fromkeys(pull.keys)), now_ms)
+            ]
         elif pull.snapshot_id:
             wanted = [n for n in pull.chunks[:CHUNKS_AT_ONCE] if 0 <= n < CHUNK_POSITION_MAX]
             pushes = self.publisher.answer_chunks(pull.scope, pull.snapshot_id, wanted)
+        elif pull.photos:
+            if pull.scope != f"{sender.site}/people":
+                raise CorruptData("pull: only people have photos")
+            pushes = [*self.registry.photos.answer(pull.photos)]
         else:
             pushes, outs = self.publisher.answer_pull(pull.scope, pull.have, now_ms)
         topic = f"mk/v1/d/{sender.device}/push"
         return [*(Out(topic, encode_pack(push)) for push in pushes), *outs]
 
-    def _scope_keys(self, sender: Sender, scopes: tuple[str, ...]) -> PushKeys:
+    def _scope_keys(self, sender: Sender, scopes: tuple[str, ...], now_ms: int) -> PushKeys:
         device_key = self.key_of_device(sender.device)
         sealed = []
         for scope in scopes:
@@ -336,7 +386,9 @@ class CityCore:
                     secret, device_key, scope=scope, purpose=purpose, version=version
                 )
                 sealed.append(ScopeKey(scope=scope, purpose=purpose, version=version, sealed=data))
-        return PushKeys(keys=tuple(sealed))
+        told = SealedKeys(device=sender.device, keys=tuple(sealed), issued_utc_ms=now_ms)
+        key = self.keys.signing["list"]
+        return PushKeys(signed=key.sign(SignedWhat.KEYS, encode_pack(told)))
 
     def key_of_device(self, device: str) -> EllipticCurvePublicKey:
         """What secrets for an enrolled device are sealed to."""
@@ -344,7 +396,7 @@ class CityCore:
         assert row is not None
         return public_key(row[0])
 
-    def _keys_for_all(self) -> list[Out]:
+    def _keys_for_all(self, now_ms: int) -> list[Out]:
         """The keys of `people` for every device that has that list, before the list itself."""
         scope, outs = f"{self.site}/people", []
         for device, site, station in self.store.rows(
@@ -352,7 +404,7 @@ class CityCore:
         ):
             sender = Sender(device=device, site=site, station=Station(station))
             if scope in self.scopes_of(sender):
-                push = self._scope_keys(sender, (scope,))
+                push = self._scope_keys(sender, (scope,), now_ms)
                 outs.append(Out(f"mk/v1/d/{device}/push", encode_pack(push)))
         return outs
 

@@ -72,7 +72,10 @@ class KeyDesk:
             store.execute(
                 "UPDATE device SET revoked_ms = ?, online = 0 WHERE device = ?", (now_ms, device)
             )
+            # It sells no more, so nobody else would end its holds.
+            self._core.tills.release_holds_of(device, now_ms)
             outs = self._core.publisher.refresh("settings", now_ms)
+            outs += self._core.publisher.publish_money(now_ms)
         return Done(
             answer={"device": device, "revoked": True}, outs=tuple(outs), devices_changed=True
         )

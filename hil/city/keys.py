@@ -41,6 +41,7 @@ from hil.city.crypto import KEY_BYTES, SigningKey, new_seed
 
 __all__ = [
     "CITY_NAME",
+    "CITY_SCOPE",
     "DEVICE_ID",
     "PARTS",
     "SIGNING_ROLES",
@@ -63,6 +64,7 @@ __all__ = [
 ROTATED_ROLES: Final = ("list", "freshness", "order")
 SIGNING_ROLES: Final = ("root", *ROTATED_ROLES)
 PARTS: Final = ("people", "money", "menu", "settings")
+CITY_SCOPE: Final = "city/museum"  # The one list that covers more than one site.
 FORMER_KEPT: Final = 1  # Our choice: a device that slept through one rotation still opens names.
 SEAL_VERSION_MAX: Final = 255  # WIRE: the version is one byte of a sealed column.
 
@@ -210,14 +212,12 @@ class CityKeys:
             return self.list_epoch
 
     def add_sites(self, sites: Sequence[str]) -> None:
-        """Scope keys for sites that have none yet."""
+        """Scope keys for sites, and for the city-wide list, that have none yet."""
         with self._lock:
-            new = {
-                scope: keys
-                for site in sites
-                for scope, keys in _scope_secrets(site).items()
-                if scope not in self._file.scopes
-            }
+            made = {CITY_SCOPE: _secrets()}
+            for site in sites:
+                made |= _scope_secrets(site)
+            new = {s: keys for s, keys in made.items() if s not in self._file.scopes}
             if new:
                 scopes = {**self._file.scopes, **new}
                 self._write(msgspec.structs.replace(self._file, scopes=scopes))
@@ -270,10 +270,11 @@ def _make(folder: Path, path: Path, site_id: str, now: datetime) -> None:
 
 
 def _scope_secrets(site: str) -> dict[str, tuple[int, str, int, str]]:
-    return {
-        f"{site}/{part}": (1, b64u(os.urandom(KEY_BYTES)), 1, b64u(os.urandom(KEY_BYTES)))
-        for part in PARTS
-    }
+    return {f"{site}/{part}": _secrets() for part in PARTS}
+
+
+def _secrets() -> tuple[int, str, int, str]:
+    return 1, b64u(os.urandom(KEY_BYTES)), 1, b64u(os.urandom(KEY_BYTES))
 
 
 def _document(file: _KeyFile, now_ms: int) -> str:

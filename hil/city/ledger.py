@@ -27,6 +27,7 @@ class Ledger:
         *,
         now_ms: int,
         spends: Sequence[tuple[str, str, int]] = (),
+        items: Sequence[tuple[str, str, str, int]] = (),
     ) -> bool:
         """One entry. False when its reference is posted already: an entry happens once."""
         assert postings and sums_to_zero(postings), f"{reference}: postings do not sum to zero"
@@ -53,7 +54,22 @@ class Ledger:
                 " amount_minor = spend.amount_minor + excluded.amount_minor",
                 spend,
             )
+        for item in items:
+            self._store.execute(
+                "INSERT INTO item VALUES (?, ?, ?, ?) ON CONFLICT (account, date, category)"
+                " DO UPDATE SET pieces = item.pieces + excluded.pieces",
+                item,
+            )
         return True
+
+    def items(self, account: str, date: str) -> dict[str, int]:
+        """Pieces bought on this business date, by category."""
+        found = self._store.rows(
+            "SELECT category, pieces FROM item WHERE account = ? AND date = ? AND pieces > 0"
+            " ORDER BY category",
+            (account, date),
+        )
+        return dict(found)
 
     def balances(self, account: str) -> dict[str, int]:
         """By purse."""
@@ -93,3 +109,12 @@ class Ledger:
     def place_totals(self, site: str) -> dict[str, dict[str, int]]:
         """What stands on the site's own accounts, by purse."""
         return {place: self.balances(f"{place}:{site}") for place in PLACES}
+
+    def postings_of(self, reference: str) -> list[Posting]:
+        """Of the entry with this reference; none when there is no such entry."""
+        found = self._store.rows(
+            "SELECT p.account, p.purse, p.amount_minor FROM posting p JOIN entry e"
+            " ON e.id = p.entry WHERE e.reference = ?",
+            (reference,),
+        )
+        return [Posting(account=a, purse=purse, amount_minor=n) for a, purse, n in found]

@@ -23,6 +23,8 @@ from edge.messages import (
     PushDelta,
     PushKeys,
     PushManifest,
+    PushPhoto,
+    SealedKeys,
     Signed,
     SignedWhat,
     VersionMark,
@@ -47,6 +49,7 @@ ROLES: Final = {
     SignedWhat.WELCOME: "freshness",
     SignedWhat.MANIFEST: "list",
     SignedWhat.DELTA: "list",
+    SignedWhat.KEYS: "list",
     SignedWhat.ORDER: "order",
 }
 
@@ -192,8 +195,9 @@ class Liar:
         if isinstance(push, PushManifest):
             return [PushManifest(signed=self._signed_manifest(push.signed))]
         if isinstance(push, PushKeys):
-            wrong = faults[Fault.KEYS_OTHER] or faults[Fault.SEAL_OTHER]
-            return [self._keys_told(push, device)] if wrong else [push]
+            return [self._keys_told(push, device)]
+        if isinstance(push, PushPhoto):
+            return [push]
         data = push.data
         if faults[Fault.CHUNK_TRUNCATED]:
             data = data[: len(data) // 2]
@@ -223,15 +227,17 @@ class Liar:
         reader = ec.generate_private_key(ec.SECP256R1()).public_key()
         if not self._faults[Fault.KEYS_OTHER]:
             reader = self._key_of(device)
-        told = []
-        for key in push.keys:
-            if key.purpose == "seal" or self._faults[Fault.KEYS_OTHER]:
+        keys, told = decode_pack(SealedKeys, push.signed.payload), []
+        others, seals = self._faults[Fault.KEYS_OTHER], self._faults[Fault.SEAL_OTHER]
+        for key in keys.keys:
+            if others or (seals and key.purpose == "seal"):
                 data = seal_key_to_device(
                     bytes(32), reader, scope=key.scope, purpose=key.purpose, version=key.version
                 )
                 key = msgspec.structs.replace(key, sealed=data)
             told.append(key)
-        return PushKeys(keys=tuple(told))
+        keys = msgspec.structs.replace(keys, keys=tuple(told))
+        return PushKeys(signed=self._repacked(SignedWhat.KEYS, encode_pack(keys)))
 
     def _repacked(self, what: SignedWhat, payload: bytes) -> Signed:
         signed = self._sign(what, payload)

@@ -40,8 +40,10 @@ from edge.messages import (
 )
 from edge.model import Station
 from hil.city.chunks import pack_chunks
-from hil.city.keys import PARTS, CityKeys
-from hil.city.registry import Registry, row_key
+from hil.city.keys import CITY_SCOPE, PARTS, CityKeys
+from hil.city.money_lists import MoneyQueue, applied_vector, show_earmarks
+from hil.city.registry import Registry
+from hil.city.rows import row_key
 from hil.city.store import Store
 
 GATHER_MS: Final = 2_000  # protocol.md: money deltas are gathered for up to 2 s.
@@ -54,6 +56,7 @@ SNAPSHOTS_KEPT: Final = 3  # Our choice: who began to fetch one may end it.
 CHUNKS_AT_ONCE: Final = 4  # WIRE: chunk indexes asked for in one pull.
 SNAPSHOT_ID_BYTES: Final = 16  # WIRE: 32 hex digits.
 LIST_KEY: Final = "list_key"  # With which the snapshots and deltas kept are signed.
+MUSEUM: Final = "museum"  # The part of `CITY_SCOPE`.
 SCOPE_PARTS: Final[dict[Station, tuple[str, ...]]] = {
     Station.ENTRANCE: ("people", "settings"),
     Station.PRESCHOOL: ("people", "settings"),
@@ -99,14 +102,17 @@ class Publisher:
         self._keys = keys
         self._random_bytes = random_bytes
         self.gather_ms = gather_ms
+        self.money = MoneyQueue(store, registry)
         self.scopes = tuple(f"{registry.site}/{part}" for part in PARTS)
+        if registry.site == keys.site_id:
+            self.scopes += (CITY_SCOPE,)  # The city's first site publishes it.
 
     # ---------------------------------------------------------------------------- changes
 
     def refresh(self, part: str, now_ms: int, *, whole: bool = False) -> list[Out]:
         """Compares the whole list with the records and publishes what differs."""
-        scope = f"{self._registry.site}/{part}"
-        wanted = {(row.kind, row.key): row for row in self._registry.rows_of(part)}
+        scope = CITY_SCOPE if part == MUSEUM else f"{self._registry.site}/{part}"
+        wanted = {(row.kind, row.key): row for row in self._registry.rows_of(part, now_ms)}
         held = self._held_rows(scope)
         upserts = [row for key, row in wanted.items() if held.get(key) != row.body]
         removes = [RowKey(*key) for key in held if key not in wanted]
@@ -123,32 +129,18 @@ class Publisher:
 
     def touch_account(self, account: str, now_ms: int) -> None:
         """Its row goes out with the next money version."""
-        self._note("account:" + account, now_ms)
+        self.money.touch(RowKind.ACCOUNT, account.encode(), now_ms)
 
     def touch_vector(self, now_ms: int) -> None:
         """A till's stream moved: tills may drop what the base includes, so tell them."""
-        self._note("vector", now_ms)
-
-    def _note(self, item: str, now_ms: int) -> None:
-        scope = f"{self._registry.site}/money"
-        self._store.execute(
-            "INSERT INTO unpublished VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (scope, item, now_ms)
-        )
+        self.money.touch_vector(now_ms)
 
     def publish_money(self, now_ms: int, *, at_once: bool = False) -> list[Out]:
         """The gathered changes of balances, when the oldest has waited long enough."""
-        scope = f"{self._registry.site}/money"
-        found = self._store.rows("SELECT item, since_ms FROM unpublished WHERE scope = ?", (scope,))
-        if not found:
+        if not (self.money.any() if at_once else self.money.due(now_ms, self.gather_ms)):
             return []
-        # A clock that was set back must not hold balances until it catches up.
-        waited_ms = now_ms - min(since for _, since in found)
-        if not at_once and 0 <= waited_ms < self.gather_ms:
-            return []
-        accounts = [item.removeprefix("account:") for item, _ in found if item != "vector"]
-        rows = [self._registry.account_row(account) for account in sorted(accounts)]
-        outs = self.publish(scope, rows, [], now_ms)
-        self._store.execute("DELETE FROM unpublished WHERE scope = ?", (scope,))
+        outs = self.publish(f"{self._registry.site}/money", *self.money.changes(now_ms), now_ms)
+        self.money.clear()
         return outs
 
     def publish(
@@ -168,13 +160,19 @@ class Publisher:
         new, gone, digest = self._apply(
             scope, upserts, removes, 0 if state is None else state.digest
         )
-        vector = self._vector() if scope.endswith("/money") else ()
+        vector: tuple[VectorEntry, ...] = ()
+        if scope.endswith("/money"):
+            vector = applied_vector(self._store, self._registry.site, now_ms)
         if state is None:
             self._set_head(scope, VersionMark(self._keys.list_epoch, 1), digest, vector, "")
             return [self._snapshot_head(scope, now_ms)]
         if not new and not gone and vector == state.vector:
+            if scope.endswith("/money"):
+                show_earmarks(self._store, state.version)
             return []
         target = VersionMark(state.version.list_epoch, state.version.number + 1)
+        if scope.endswith("/money"):
+            show_earmarks(self._store, target)
         delta = Delta(
             scope=scope,
             base=state.version,
@@ -238,16 +236,6 @@ class Publisher:
     def _held_rows(self, scope: str) -> dict[tuple[int, bytes], bytes]:
         found = self._store.rows("SELECT kind, key, body FROM list_row WHERE scope = ?", (scope,))
         return {(kind, key): body for kind, key, body in found}
-
-    def _vector(self) -> tuple[VectorEntry, ...]:
-        """For every till of the site, every epoch: up to where the balances include `main`."""
-        found = self._store.rows(
-            "SELECT c.device, c.stream, c.epoch, c.up_to FROM cursor c JOIN device d USING (device)"
-            " WHERE c.stream = 'main' AND d.site = ? AND d.station = 'till'"
-            " ORDER BY c.device, c.epoch",
-            (self._registry.site,),
-        )
-        return tuple(VectorEntry(*row) for row in found)
 
     # ------------------------------------------------------------------ heads and snapshots
 

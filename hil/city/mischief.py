@@ -32,6 +32,7 @@ from hil.city.faults import Fault, Faults
 from hil.city.intake import CityCore
 from hil.city.liar import Liar
 from hil.city.lists import Out
+from hil.city.spoiled_books import SpoiledBooks
 
 CRASH_CODE: Final = 70  # sysexits.h: EX_SOFTWARE; tests tell it from a clean end.
 PAIR_MS: Final = 300  # Our choice: an acknowledgement waits so long for another to overtake it.
@@ -62,6 +63,7 @@ class Mischief:
         self._sleep = sleep
         self._end = end
         self._liar = Liar(core.keys, core.site, faults, core.key_of_device)
+        self._books = SpoiledBooks(core, faults)
         self._commits = 0
         self._waiting: list[tuple[int, Out]] = []  # (when it may leave, what)
         self._pair: list[Out] = []
@@ -97,6 +99,7 @@ class Mischief:
                 outs = self.core.receive_all(messages, now_ms)
                 if faults[Fault.BYTES_CHANGED]:
                     self._change_bytes(now_ms)
+                self._books.spoil(now_ms)
                 if faults[Fault.CRASH_BEFORE_COMMIT] == self._commits:
                     self._end(CRASH_CODE)
                 if faults[Fault.FORGET]:
@@ -219,6 +222,7 @@ class Mischief:
 
     def tick(self, now_ms: int) -> list[Out]:
         """As `CityCore.tick`, and what was held back long enough."""
+        self._books.hurry()
         outs = self.leaving(self.core.tick(now_ms), now_ms)
         due = [out for at_ms, out in self._waiting if at_ms <= now_ms]
         self._waiting = [held for held in self._waiting if held[0] > now_ms]

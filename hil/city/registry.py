@@ -1,7 +1,8 @@
-"""The city's records of people, cards, accounts, menu and settings, and the list rows made of them.
+"""The city's records of people, cards, accounts, menu and settings.
 
-What people of the city enter goes through here; nothing is published here (`lists.py`). Personal
-columns are sealed when they are entered, so the same person gives the same bytes in every version.
+What people of the city enter goes through here; the rows made of it are `rows.py`'s business, what
+is published `lists.py`'s. Personal columns are sealed when they are entered, so the same person
+gives the same bytes in every version.
 """
 
 from __future__ import annotations
@@ -9,33 +10,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from edge.messages import (
-    ROW_NUMBERS,
-    AccountRow,
-    CardholderRow,
-    CredentialRow,
-    DeviceRow,
-    HotRow,
-    PeerBroker,
-    ProductRow,
-    RosterRow,
-    Row,
-    RowBody,
-    RowKey,
-    RowKind,
-    ScheduleRow,
-    SiteRow,
-    encode_pack,
-)
-from edge.model import Category, PassbackMode, Station, UidKind
-from hil.city.card_keys import open_card_keys
+from edge.messages import Row, RowKind, from_b64u
+from edge.model import CorruptData, PassbackMode, Tariff, Tender, UidKind
 from hil.city.crypto import NONCE_BYTES, credential_id, seal_column
 from hil.city.keys import CityKeys
 from hil.city.ledger import Ledger
+from hil.city.photos import Photos
 from hil.city.posting import Place
+from hil.city.rows import Rows
 from hil.city.store import Store
+from hil.world.canteen import SchoolEntitlement, SchoolGroup
 from hil.world.school import (
     VALID_FROM_UTC_S,
     VALID_UNTIL_UTC_S,
@@ -47,28 +34,8 @@ from hil.world.school import (
     SiteSettings,
 )
 
-SITE_ROW_KEY = b"site"
+LIMITS = ("day_limit_minor", "week_limit_minor", "low_balance_minor", "item_limits")
 KEY_VERSIONS = "key_versions"  # With which the ids and columns in the books were made.
-ROW_PARTS: dict[RowKind, str] = {
-    RowKind.CARDHOLDER: "people",
-    RowKind.CREDENTIAL: "people",
-    RowKind.HOT: "people",
-    RowKind.ACCOUNT: "money",
-    RowKind.PRODUCT: "menu",
-    RowKind.SITE: "settings",
-    RowKind.SCHEDULE: "settings",
-    RowKind.ROSTER: "settings",
-    RowKind.DEVICE: "settings",
-    RowKind.PROFILE: "settings",
-}
-
-
-def make_row(kind: RowKind, key: bytes, body: RowBody) -> Row:
-    return Row(ROW_NUMBERS[kind], key, encode_pack(body))
-
-
-def row_key(kind: RowKind, key: bytes) -> RowKey:
-    return RowKey(ROW_NUMBERS[kind], key)
 
 
 class Registry:
@@ -81,6 +48,9 @@ class Registry:
         self._scope = f"{site}/people"
         self._keys = keys
         self._settings: SiteSettings | None = None  # Read for every fact, changed hardly ever.
+        self._rows = Rows(store, ledger, site, keys, self.settings)
+        self.hot_row = self._rows.hot_row
+        self.photos = Photos(store, keys, self._scope)
 
     # ------------------------------------------------- what posting asks (posting.Directory)
 
@@ -100,12 +70,23 @@ class Registry:
         row = self._store.one("SELECT name FROM person WHERE cardholder = ?", (cardholder,))
         return None if row is None else row[0]
 
+    def relation(self, guardian: str, ward: str) -> str:
+        row = self._store.one(
+            "SELECT relation FROM ward WHERE cardholder = ? AND ward = ?", (guardian, ward)
+        )
+        return "" if row is None else row[0]
+
+    def token_owner(self, token: str) -> str | None:
+        try:
+            key = from_b64u(token)
+        except CorruptData:
+            return None
+        row = self._store.one("SELECT cardholder FROM token WHERE token = ?", (key,))
+        return None if row is None else row[0]
+
     def settings(self) -> SiteSettings:
         found = {name: json.loads(v) for name, v in self._store.rows("SELECT * FROM setting")}
-        found["passback_mode"] = PassbackMode(found["passback_mode"])
-        brokers = found.get("peer_brokers", ())  # Books of before have none.
-        found["peer_brokers"] = tuple((device, endpoint) for device, endpoint in brokers)
-        return SiteSettings(**found)
+        return SiteSettings(**{name: _setting(name, value) for name, value in found.items()})
 
     def forget_settings(self) -> None:
         """They are read again: the books were changed under us."""
@@ -121,6 +102,14 @@ class Registry:
             currency=self._settings.currency,
             now_ms=now_ms,
         )
+
+    def rows_of(self, part: str, now_ms: int = 0) -> Iterator[Row]:
+        """Every row that the scope's list should now have; what of the past is left out."""
+        return self._rows.rows_of(part, self.place(now_ms).today.isoformat())
+
+    def money_row(self, kind: RowKind, key: bytes, now_ms: int) -> Row | None:
+        """One row of the money list; None when there should be none."""
+        return self._rows.money_row(kind, key, self.place(now_ms).today.isoformat())
 
     # ------------------------------------------------------------------------ entering
 
@@ -138,6 +127,53 @@ class Registry:
                 json.dumps(person.ward_ids),
                 self._sealed(person.cardholder_id, "name", person.name),
                 self._sealed(person.cardholder_id, "group", person.group),
+            ),
+        )
+        for ward, relation in person.relations:
+            self.set_ward(person.cardholder_id, ward, relation, barred=False)
+        for ward in person.barred_ward_ids:
+            self.set_ward(person.cardholder_id, ward, "", barred=True)
+
+    def set_ward(self, guardian: str, ward: str, relation: str, *, barred: bool) -> None:
+        """What a guardian is to a child; `barred` by a court or the family."""
+        sealed = self._sealed(guardian, f"relation/{ward}", relation) if relation else b""
+        self._store.execute(
+            "INSERT INTO ward VALUES (?, ?, ?, ?, ?) ON CONFLICT (cardholder, ward) DO UPDATE SET"
+            " relation = excluded.relation, sealed = excluded.sealed, barred = excluded.barred",
+            (guardian, ward, relation, sealed, barred),
+        )
+
+    def set_staff(self, cardholder: str, roles: Sequence[str], pin_hash: str) -> None:
+        """Who may sign in at stations; `pin_hash` is argon2id in its text form."""
+        self._store.execute(
+            "INSERT INTO staff VALUES (?, ?, ?, ?) ON CONFLICT (cardholder) DO UPDATE SET"
+            " roles = excluded.roles, pin = excluded.pin, sealed_pin = excluded.sealed_pin",
+            (
+                cardholder,
+                json.dumps(list(roles)),
+                pin_hash,
+                self._sealed(cardholder, "pin", pin_hash),
+            ),
+        )
+
+    def add_group(self, group: SchoolGroup) -> None:
+        sealed = self._sealed(group.group_id, "name", group.name)
+        self._store.execute(
+            "INSERT INTO pupil_group VALUES (?, ?, ?, ?)",
+            (group.group_id, group.name, group.owner_till, sealed),
+        )
+        for member in group.member_ids:
+            self._store.execute("INSERT INTO member VALUES (?, ?)", (member, group.group_id))
+
+    def add_entitlement(self, entitlement: SchoolEntitlement) -> None:
+        self._store.execute(
+            "INSERT INTO entitlement VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(entitlement.cardholder_id, entitlement.entitlement_id),
+                *(json.dumps(entitlement.slots), json.dumps(entitlement.categories)),
+                *(entitlement.first_date, entitlement.last_date),
+                *(json.dumps(entitlement.weekdays), json.dumps(entitlement.except_dates)),
+                entitlement.owner_till,
             ),
         )
 
@@ -169,12 +205,12 @@ class Registry:
 
     def add_account(self, account: SchoolAccount, purses: Sequence[str]) -> None:
         self._store.execute(
-            "INSERT INTO account VALUES (?, 0, ?, ?, ?)",
+            "INSERT INTO account (account, suspended, purses, day_limit_minor, week_limit_minor,"
+            " item_limits, low_balance_minor) VALUES (?, 0, ?, ?, ?, ?, ?)",
             (
-                account.account_id,
-                json.dumps(sorted(purses)),
-                account.day_limit_minor,
-                account.week_limit_minor,
+                *(account.account_id, json.dumps(sorted(purses))),
+                *(account.day_limit_minor, account.week_limit_minor),
+                *(json.dumps(dict(account.item_limits)), account.low_balance_minor),
             ),
         )
         for product in account.banned_products:
@@ -195,8 +231,14 @@ class Registry:
 
     def add_schedule(self, schedule: Schedule) -> None:
         self._store.execute(
-            "INSERT INTO schedule VALUES (?, ?)",
-            (schedule.schedule_id, json.dumps(schedule.windows)),
+            "INSERT INTO schedule VALUES (?, ?, ?, ?, ?) ON CONFLICT (schedule) DO UPDATE SET"
+            " windows = excluded.windows, terms = excluded.terms, holidays = excluded.holidays,"
+            " days = excluded.days",
+            (
+                *(schedule.schedule_id, json.dumps(schedule.windows)),
+                *(json.dumps(schedule.terms), json.dumps(schedule.holidays)),
+                json.dumps(dict(schedule.days)),
+            ),
         )
 
     def set_settings(self, settings: SiteSettings) -> None:
@@ -240,7 +282,25 @@ class Registry:
                     "UPDATE person SET sealed_name = ?, sealed_group = ? WHERE cardholder = ?",
                     (*columns, cardholder),
                 )
+            self._seal_anew()
         return True
+
+    def _seal_anew(self) -> None:
+        """The sealed columns beside people's names."""
+        for table, key, column, name in (
+            ("staff", "cardholder", "pin", "pin"),
+            ("pupil_group", "pupil_group", "name", "name"),
+        ):
+            for row_key, text in self._store.rows(f"SELECT {key}, {column} FROM {table}"):
+                self._store.execute(
+                    f"UPDATE {table} SET sealed_{name} = ? WHERE {key} = ?",
+                    (self._sealed(row_key, name, text), row_key),
+                )
+        for guardian, ward, relation, barred in self._store.rows(
+            "SELECT cardholder, ward, relation, barred FROM ward"
+        ):
+            self.set_ward(guardian, ward, relation, barred=bool(barred))
+        self.photos.seal_anew()
 
     def set_hot(self, credentials: Iterable[bytes], why: str) -> None:
         """Puts cards on the hot list, or takes them off it with an empty reason."""
@@ -255,10 +315,15 @@ class Registry:
         )
         self._store.execute(statement, (account, what, value))
 
-    def set_day_limit(self, account: str, limit_minor: int | None) -> None:
-        self._store.execute(
-            "UPDATE account SET day_limit_minor = ? WHERE account = ?", (limit_minor, account)
-        )
+    def set_limits(self, account: str, limits: dict[str, Any]) -> None:
+        """Columns of the account: `day_limit_minor`, `week_limit_minor`, `low_balance_minor` in
+        minor units or None, `item_limits` as category -> pieces a day."""
+        for column, value in limits.items():
+            assert column in LIMITS
+            given = json.dumps(value) if column == "item_limits" else value
+            self._store.execute(
+                f"UPDATE account SET {column} = ? WHERE account = ?", (given, account)
+            )
 
     def set_desired(self, device: str, values: dict[str, object]) -> int:
         """What is to be set on a device, and the version that it is."""
@@ -286,8 +351,8 @@ class Registry:
     def labelled_cards(self) -> list[dict[str, object]]:
         """The bench's characters, UIDs in the open: for the loopback page of the bench alone."""
         found = self._store.rows(
-            "SELECT label, uid, uid_kind, cardholder, hot FROM card"
-            " WHERE label != '' AND profile = '' ORDER BY place"
+            "SELECT label, uid, uid_kind, cardholder, hot, profile FROM card"
+            " WHERE label != '' ORDER BY place"
         )
         return [
             {
@@ -297,144 +362,26 @@ class Registry:
                 "uid_kind_number": kind,
                 "cardholder": cardholder,
                 "hot": hot,
+                "profile": profile,
                 "name": None if cardholder is None else self.person_name(cardholder),
                 "account": None if cardholder is None else self.account_of(cardholder),
             }
-            for label, uid, kind, cardholder, hot in found
+            for label, uid, kind, cardholder, hot, profile in found
         ]
 
-    # ------------------------------------------------------------------------ list rows
 
-    def rows_of(self, part: str) -> Iterator[Row]:
-        """Every row that the scope's list should now have."""
-        if part == "people":
-            yield from self._cardholder_rows()
-            yield from self._credential_rows()
-        elif part == "money":
-            for (account,) in self._store.rows("SELECT account FROM account"):
-                yield self.account_row(account)
-        elif part == "menu":
-            yield from self._product_rows()
-        else:
-            assert part == "settings"
-            yield from self._settings_rows()
-
-    def account_row(self, account: str) -> Row:
-        """Read in the transaction that reads the vector, or the base lies."""
-        row = self._store.one("SELECT * FROM account WHERE account = ?", (account,))
-        assert row is not None, f"account {account} is on no record"
-        _, suspended, purses, day_limit, week_limit = row
-        spent_date, spent_day, spent_week = self._ledger.spent(account)
-        balances = self._ledger.balances(account)
-        body = AccountRow(
-            suspended=bool(suspended),
-            balance_minor_by_purse={purse: balances.get(purse, 0) for purse in json.loads(purses)},
-            day_limit_minor=day_limit,
-            week_limit_minor=week_limit,
-            spent_date=spent_date,
-            spent_day_minor=spent_day,
-            spent_week_minor=spent_week,
-            banned_products=self._bans(account, "product"),
-            banned_categories=self._bans(account, "category"),
-        )
-        return make_row(RowKind.ACCOUNT, account.encode(), body)
-
-    def _bans(self, account: str, what: str) -> tuple[str, ...]:
-        found = self._store.rows(
-            "SELECT value FROM ban WHERE account = ? AND what = ? ORDER BY value", (account, what)
-        )
-        return tuple(row[0] for row in found)
-
-    def _cardholder_rows(self) -> Iterator[Row]:
-        for found in self._store.rows("SELECT * FROM person"):
-            cardholder, _, _, category, account, suspended, here, *rest = found
-            rights, allergens, wards, sealed_name, sealed_group = rest
-            body = CardholderRow(
-                category=Category(category),
-                account_id=account,
-                suspended=bool(suspended),
-                here=bool(here),
-                rights=json.loads(rights),
-                allergens=tuple(json.loads(allergens)),
-                ward_ids=tuple(json.loads(wards)),
-                sealed_name=sealed_name,
-                sealed_group=sealed_group,
-            )
-            yield make_row(RowKind.CARDHOLDER, cardholder.encode(), body)
-
-    def _credential_rows(self) -> Iterator[Row]:
-        found = self._store.rows(
-            "SELECT credential, cardholder, tier, valid_from_utc_s, valid_until_utc_s, profile,"
-            " key_version, uid FROM card WHERE cardholder IS NOT NULL"
-        )
-        keys = open_card_keys(self._keys.folder)
-        for credential, cardholder, tier, valid_from, valid_until, profile, version, uid in found:
-            body = CredentialRow(cardholder, tier, valid_from, valid_until)
-            if profile and keys is not None:
-                sealed = keys.sealed_card_key(
-                    profile,
-                    bytes.fromhex(uid),
-                    credential=credential,
-                    scope=self._scope,
-                    keys=self._keys.scopes[self._scope],
-                )
-                body = CredentialRow(
-                    *(cardholder, tier, valid_from, valid_until),
-                    *(profile, version, sealed),
-                )
-            yield make_row(RowKind.CREDENTIAL, credential, body)
-        for credential, why in self._store.rows("SELECT credential, hot FROM card WHERE hot != ''"):
-            yield self.hot_row(credential, why)
-
-    def hot_row(self, credential: bytes, why: str) -> Row:
-        return make_row(RowKind.HOT, credential, HotRow(why))
-
-    def _product_rows(self) -> Iterator[Row]:
-        for found in self._store.rows("SELECT * FROM product WHERE offered = 1"):
-            product, name, category, price_minor, allergens, checked, purse, _ = found
-            body = ProductRow(
-                name=name,
-                category=category,
-                price_minor=price_minor,
-                allergens=tuple(json.loads(allergens)),
-                allergens_checked=bool(checked),
-                purse=purse,
-            )
-            yield make_row(RowKind.PRODUCT, product.encode(), body)
-
-    def _settings_rows(self) -> Iterator[Row]:
-        settings = self.settings()
-        body = SiteRow(
-            time_zone=settings.time_zone,
-            currency=settings.currency,
-            floor_limit_minor=settings.floor_limit_minor,
-            list_age_amber_s=settings.list_age_amber_s,
-            list_age_refer_s=settings.list_age_refer_s,
-            passback_mode=settings.passback_mode,
-            passback_window_s=settings.passback_window_s,
-            base_age_days_max=settings.base_age_days_max,
-            peer_brokers=tuple(PeerBroker(*broker) for broker in settings.peer_brokers),
-        )
-        yield make_row(RowKind.SITE, SITE_ROW_KEY, body)
-        for schedule, windows in self._store.rows("SELECT * FROM schedule"):
-            pairs = tuple((start, stop) for start, stop in json.loads(windows))
-            yield make_row(RowKind.SCHEDULE, schedule.encode(), ScheduleRow(pairs))
-        card_keys = open_card_keys(self._keys.folder)
-        if card_keys is not None:
-            rows = card_keys.profile_rows(
-                settings_scope=f"{self.site}/settings", keys=self._keys.scopes[self._scope]
-            )
-            for profile_id, row in rows:
-                yield make_row(RowKind.PROFILE, profile_id.encode(), row)
-        found = self._store.rows(
-            "SELECT device, station, public_key FROM device WHERE site = ? AND revoked_ms IS NULL",
-            (self.site,),
-        )
-        for device, station, point in found:
-            yield make_row(RowKind.ROSTER, device.encode(), RosterRow(Station(station), point))
-        for device, version, data in self._store.rows("SELECT * FROM desired"):
-            values = {
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in json.loads(data).items()
-            }
-            yield make_row(RowKind.DEVICE, device.encode(), DeviceRow(version, values))
+def _setting(name: str, value: Any) -> Any:
+    """A setting as `SiteSettings` has it, from JSON."""
+    if name == "passback_mode":
+        return PassbackMode(value)
+    if name == "passback_by_zone":
+        return {zone: PassbackMode(mode) for zone, mode in value.items()}
+    if name == "tariffs":
+        return {category: Tariff(tariff) for category, tariff in value.items()}
+    if name == "meal_slots":
+        return {slot: (first, last) for slot, (first, last) in value.items()}
+    if name == "tenders":
+        return tuple(Tender(tender) for tender in value)
+    if isinstance(value, list):
+        return tuple(tuple(item) if isinstance(item, list) else item for item in value)
+    return value

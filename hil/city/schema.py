@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 TABLES: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -54,6 +54,7 @@ CREATE TABLE suspense (
     device TEXT NOT NULL, stream TEXT NOT NULL, epoch TEXT NOT NULL, sequence INTEGER NOT NULL,
     reason TEXT NOT NULL, received_ms INTEGER NOT NULL,
     UNIQUE (device, stream, epoch, sequence)) STRICT;
+CREATE TABLE low_tier (credential TEXT PRIMARY KEY, times INTEGER NOT NULL) STRICT;
 CREATE TABLE alarm (
     device TEXT NOT NULL, what TEXT NOT NULL, text TEXT NOT NULL, times INTEGER NOT NULL,
     first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL,
@@ -73,6 +74,51 @@ CREATE TABLE balance (
 CREATE TABLE spend (
     account TEXT NOT NULL, date TEXT NOT NULL, amount_minor INTEGER NOT NULL,
     PRIMARY KEY (account, date)) STRICT;
+CREATE TABLE item (
+    account TEXT NOT NULL, date TEXT NOT NULL, category TEXT NOT NULL, pieces INTEGER NOT NULL,
+    PRIMARY KEY (account, date, category)) STRICT;
+
+-- What tills did that later facts speak of. `data` is JSON.
+CREATE TABLE sale (
+    device TEXT NOT NULL, epoch TEXT NOT NULL, sequence INTEGER NOT NULL, digest TEXT NOT NULL,
+    reference TEXT NOT NULL, account TEXT NOT NULL, cardholder TEXT NOT NULL, date TEXT NOT NULL,
+    data TEXT NOT NULL, voided INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (device, epoch, sequence, digest)) STRICT;
+CREATE TABLE hold (
+    device TEXT NOT NULL, epoch TEXT NOT NULL, sequence INTEGER NOT NULL, account TEXT NOT NULL,
+    date TEXT NOT NULL, postings TEXT NOT NULL, state TEXT NOT NULL,
+    PRIMARY KEY (device, epoch, sequence)) STRICT;
+CREATE TABLE waiting (
+    device TEXT NOT NULL, stream TEXT NOT NULL, epoch TEXT NOT NULL, sequence INTEGER NOT NULL,
+    sale_device TEXT NOT NULL, sale_epoch TEXT NOT NULL, sale INTEGER NOT NULL,
+    PRIMARY KEY (device, stream, epoch, sequence)) STRICT;
+CREATE TABLE refunded (
+    device TEXT NOT NULL, epoch TEXT NOT NULL, sequence INTEGER NOT NULL, purse TEXT NOT NULL,
+    amount_minor INTEGER NOT NULL, PRIMARY KEY (device, epoch, sequence, purse)) STRICT;
+CREATE TABLE meal_use (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    cardholder TEXT NOT NULL, date TEXT NOT NULL, slot TEXT NOT NULL, entitlement TEXT NOT NULL,
+    device TEXT NOT NULL, epoch TEXT NOT NULL, sequence INTEGER NOT NULL, digest TEXT NOT NULL,
+    wall_ms INTEGER NOT NULL, clock_trusted INTEGER NOT NULL, purse TEXT NOT NULL,
+    amount_minor INTEGER NOT NULL, duplicate INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (cardholder, date, slot, entitlement, device, epoch, sequence, digest)) STRICT;
+CREATE TABLE close_out (
+    device TEXT NOT NULL, epoch TEXT NOT NULL, sequence INTEGER NOT NULL, number INTEGER NOT NULL,
+    date TEXT NOT NULL, difference TEXT NOT NULL, PRIMARY KEY (device, epoch, sequence)) STRICT;
+
+-- What the city spends: earmarked first, posted when every till has seen it.
+CREATE TABLE debit (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, reference TEXT NOT NULL UNIQUE,
+    account TEXT NOT NULL, purse TEXT NOT NULL, amount_minor INTEGER NOT NULL,
+    target TEXT NOT NULL, cardholder TEXT NOT NULL, state TEXT NOT NULL, made_ms INTEGER NOT NULL,
+    list_epoch INTEGER, number INTEGER) STRICT;
+CREATE TABLE base_seen (
+    device TEXT PRIMARY KEY, list_epoch INTEGER NOT NULL, number INTEGER NOT NULL,
+    epoch TEXT NOT NULL, sequence INTEGER NOT NULL) STRICT;
+CREATE TABLE preorder (
+    preorder TEXT PRIMARY KEY, cardholder TEXT NOT NULL, account TEXT NOT NULL,
+    purse TEXT NOT NULL, date TEXT NOT NULL, slot TEXT NOT NULL, lines TEXT NOT NULL,
+    amount_minor INTEGER NOT NULL, charged INTEGER NOT NULL, state TEXT NOT NULL) STRICT;
 
 -- People and what they may: entered by the city.
 CREATE TABLE person (
@@ -90,7 +136,29 @@ CREATE TABLE card (
 CREATE INDEX card_by_cardholder ON card (cardholder);
 CREATE TABLE account (
     account TEXT PRIMARY KEY, suspended INTEGER NOT NULL, purses TEXT NOT NULL,
-    day_limit_minor INTEGER, week_limit_minor INTEGER) STRICT;
+    day_limit_minor INTEGER, week_limit_minor INTEGER, item_limits TEXT NOT NULL DEFAULT '{}',
+    low_balance_minor INTEGER, warned INTEGER NOT NULL DEFAULT 0) STRICT;
+CREATE TABLE ward (
+    cardholder TEXT NOT NULL, ward TEXT NOT NULL, relation TEXT NOT NULL, sealed BLOB NOT NULL,
+    barred INTEGER NOT NULL, PRIMARY KEY (cardholder, ward)) STRICT;
+CREATE TABLE photo (
+    cardholder TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, picture BLOB NOT NULL,
+    sealed BLOB NOT NULL) STRICT;
+CREATE TABLE staff (
+    cardholder TEXT PRIMARY KEY, roles TEXT NOT NULL, pin TEXT NOT NULL,
+    sealed_pin BLOB NOT NULL) STRICT;
+CREATE TABLE pupil_group (
+    pupil_group TEXT PRIMARY KEY, name TEXT NOT NULL, owner_till TEXT NOT NULL,
+    sealed_name BLOB NOT NULL) STRICT;
+CREATE TABLE member (cardholder TEXT PRIMARY KEY, pupil_group TEXT NOT NULL) STRICT;
+CREATE TABLE entitlement (
+    cardholder TEXT NOT NULL, entitlement TEXT NOT NULL, slots TEXT NOT NULL,
+    categories TEXT NOT NULL, first_date TEXT NOT NULL, last_date TEXT NOT NULL,
+    weekdays TEXT NOT NULL, except_dates TEXT NOT NULL, owner_till TEXT NOT NULL,
+    PRIMARY KEY (cardholder, entitlement)) STRICT;
+-- City-wide: who may enter museums, under the museum list's own identifier key.
+CREATE TABLE token (
+    token BLOB PRIMARY KEY, cardholder TEXT, category TEXT NOT NULL) STRICT;
 CREATE TABLE ban (
     account TEXT NOT NULL, what TEXT NOT NULL, value TEXT NOT NULL,
     PRIMARY KEY (account, what, value)) STRICT;
@@ -98,7 +166,9 @@ CREATE TABLE product (
     product TEXT PRIMARY KEY, name TEXT NOT NULL, category TEXT NOT NULL,
     price_minor INTEGER NOT NULL, allergens TEXT NOT NULL, allergens_checked INTEGER NOT NULL,
     purse TEXT NOT NULL, offered INTEGER NOT NULL) STRICT;
-CREATE TABLE schedule (schedule TEXT PRIMARY KEY, windows TEXT NOT NULL) STRICT;
+CREATE TABLE schedule (
+    schedule TEXT PRIMARY KEY, windows TEXT NOT NULL, terms TEXT NOT NULL,
+    holidays TEXT NOT NULL, days TEXT NOT NULL) STRICT;
 CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 
 -- What went down.

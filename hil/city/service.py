@@ -29,6 +29,7 @@ from hil.city.keys import utc
 from hil.city.lists import Out
 from hil.city.mischief import Mischief
 from hil.city.mosquitto import BrokerFiles, reload_broker, write_access
+from hil.city.parents import ParentDesk
 
 GROUP_MAX: Final = 64  # Our choice: messages in one commit; one flush is then 0.1 ms a message.
 TICK_S_MAX: Final = 0.5  # Our choice: heads and waiting balances are looked at so often.
@@ -45,6 +46,7 @@ class Branch:
     core: CityCore
     desk: Desk
     key_desk: KeyDesk
+    parents: ParentDesk
     mischief: Mischief
 
 

@@ -112,6 +112,9 @@ def make_app(
         "/account": lambda branch, request: branch.desk.account(dict(request.query_params)),
         "/status": status,
         "/ledger": lambda branch, _request: branch.desk.ledger(),
+        "/preorders": lambda branch, request: branch.parents.meals(dict(request.query_params)),
+        "/settings": lambda branch, _request: branch.desk.settings(),
+        "/debits": lambda branch, request: branch.parents.debits(dict(request.query_params)),
     }
     doings = _doings(service)
     routes = [Route(path, posting(work), methods=["POST"]) for path, work in doings.items()]
@@ -139,7 +142,12 @@ def _doings(service: Service) -> dict[str, Work]:
         "/unblock": lambda branch, body, now_ms: branch.desk.block(body, now_ms, on=False),
         "/top-up": lambda branch, body, now_ms: branch.desk.top_up(body, now_ms),
         "/ban": lambda branch, body, now_ms: branch.desk.ban(body, now_ms),
-        "/limit": lambda branch, body, now_ms: branch.desk.limit(body, now_ms),
+        "/limit": lambda branch, body, now_ms: branch.parents.limit(body, now_ms),
+        "/preorder": lambda branch, body, now_ms: branch.parents.order_meal(body, now_ms),
+        "/cancel": lambda branch, body, now_ms: branch.parents.cancel_meal(body, now_ms),
+        "/transfer": lambda branch, body, now_ms: branch.parents.transfer(body, now_ms),
+        "/bar": lambda branch, body, now_ms: branch.parents.bar(body, now_ms),
+        "/replace-card": lambda branch, body, now_ms: branch.parents.replace_card(body, now_ms),
         "/configure": lambda branch, body, now_ms: branch.desk.configure(body, now_ms),
         "/keys": lambda branch, body, now_ms: branch.key_desk.rotate(body, now_ms),
         "/list-epoch": lambda branch, _body, now_ms: branch.key_desk.raise_list_epoch(now_ms),

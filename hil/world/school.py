@@ -8,7 +8,8 @@ same pupil's second credential), `blocked` (a hot-listed card), `stranger` (a ca
 `banned-chocolate`, `guardian`, `staff`, `poor`. Each has a 13.56 MHz card under its name and a
 125 kHz key fob under `<name>-125`, so that any reader of the bench can be tried. Their schedule is
 `always`: a bench is switched on at night and on Sundays too. Four of them also have a card that can
-prove itself (`School.smart_cards`); the tray of `make run` has serial readers and leaves these out.
+prove itself (`School.smart_cards`). Beside them `officer`, `cashier` and `supervisor` sign in with
+a PIN, and `primary` is a child of the primary classes (`hil/world/canteen.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from edge.model import MINUTES_PER_WEEK, Category, PassbackMode, UidKind
+from edge.model import MINUTES_PER_WEEK, Category, UidKind
+from hil.world import canteen as extras
+from hil.world.canteen import BUFFET, Canteen
+from hil.world.records import (
+    PURSE,
+    SMART_TIERS,
+    Card,
+    MealSlot,
+    Person,
+    Schedule,
+    SchoolAccount,
+    SchoolProduct,
+    SiteSettings,
+)
 from hil.world.words import (
     ALLERGENS,
     BOYS,
@@ -28,6 +42,25 @@ from hil.world.words import (
     STAFF_GROUPS,
     SURNAMES,
 )
+
+__all__ = [
+    "ALWAYS",
+    "CHARACTERS",
+    "Card",
+    "MealSlot",
+    "PURSE",
+    "Person",
+    "SMART_TIERS",
+    "Schedule",
+    "School",
+    "SchoolAccount",
+    "SchoolProduct",
+    "SiteSettings",
+    "VALID_FROM_UTC_S",
+    "VALID_UNTIL_UTC_S",
+    "ZONE",
+    "make_school",
+]
 
 PUPILS = 600  # A usual city school; design README: 860,000 pupils in 1,700 schools is 506 each.
 STAFF = 60  # Our choice: one of staff for ten pupils.
@@ -44,7 +77,6 @@ POOR_BALANCE_MINOR = 3_00  # Less than a glass of tea.
 GUARDIAN_FROM, STAFF_FROM = 5001, 9001  # First numbers in cardholder ids; pupils start at 1.
 VALID_FROM_UTC_S = 1_693_526_400  # 2023-09-01
 VALID_UNTIL_UTC_S = 2_082_758_400  # 2036-01-01: past any bench, so no test ends by itself.
-PURSE = "main"
 ZONE = "school"
 ALWAYS = "always"
 # Grades 1 and 2 have three classes, the others two: 24.
@@ -54,96 +86,16 @@ CHARACTERS: Final = (
     *("guardian", "staff", "poor"),
 )
 NOBODY: Final = "stranger"
-# Cards that prove something: profile (hil/city/card_keys.py) -> what it is worth, and the bench's
-# card of that kind -> whose it is.
-SMART_TIERS: Final = {"pupil-ev2": 6, "staff-424": 6, "guest-sun": 4, "band-aes": 3}
+PRIMARY: Final = "primary"  # Eats free in the morning and has chosen a lunch.
+# Drawn apart, as the smart cards: cards of people who sign in, and of that child.
+LATER_CHARACTERS: Final = (*extras.STAFF, PRIMARY)
+# The bench's card of each kind that proves something -> whose it is.
 SMART_CHARACTERS: Final = {
     "pupil-ev2": "pupil",
     "staff-424": "staff",
     "guest-sun": "poor",
     "band-aes": "banned-chocolate",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Person:
-    cardholder_id: str
-    name: str = field(repr=False)
-    group: str  # A class, or what a member of staff does.
-    category: Category
-    account_id: str | None
-    rights: tuple[tuple[str, str], ...]  # (zone_id, schedule_id)
-    allergens: tuple[str, ...] = ()
-    ward_ids: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """One credential as plastic: its number, and whose it is."""
-
-    uid: bytes = field(repr=False)
-    uid_kind: UidKind
-    cardholder_id: str | None  # None: a card nobody has registered.
-    label: str = ""  # The bench's name for it.
-    profile: str = ""  # How it proves itself, by the city's name for that; "": it cannot.
-    key_version: int | None = None
-    hot: str = ""  # Why it is on the hot list: lost, replaced, blocked.
-
-    @property
-    def tier(self) -> int:
-        """What it can prove (credentials.md): a 125 kHz number nothing, a UID that it has one."""
-        if self.profile:
-            return SMART_TIERS[self.profile]
-        return 0 if self.uid_kind is UidKind.PROX125 else 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SchoolAccount:
-    account_id: str
-    balance_minor: int
-    day_limit_minor: int | None = None
-    week_limit_minor: int | None = None
-    banned_products: tuple[str, ...] = ()
-    banned_categories: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SchoolProduct:
-    product_id: str
-    name: str
-    category: str
-    price_minor: int
-    allergens: tuple[str, ...]
-    allergens_checked: bool
-    purse: str = PURSE
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    schedule_id: str
-    windows: tuple[tuple[int, int], ...]  # Minutes of the week, `[start, stop)`.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MealSlot:
-    slot_id: str
-    start_minute: int  # Of the day, `[start, stop)`.
-    stop_minute: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SiteSettings:
-    """What this site's city has chosen; defaults are the design's."""
-
-    time_zone: str = "Europe/Moscow"
-    currency: str = "RUB"
-    floor_limit_minor: int = 300_00
-    list_age_amber_s: int = 24 * 60 * 60
-    list_age_refer_s: int = 7 * 24 * 60 * 60
-    passback_mode: PassbackMode = PassbackMode.SOFT
-    passback_window_s: int = 300
-    base_age_days_max: int = 3
-    peer_brokers: tuple[tuple[str, str], ...] = ()  # (device, endpoint): the first, its stand-by.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +111,9 @@ class School:
     schedules: tuple[Schedule, ...]
     meal_slots: tuple[MealSlot, ...]
     smart_cards: tuple[Card, ...] = field(default=(), repr=False)  # Labelled as their profile.
+    later_cards: tuple[Card, ...] = field(default=(), repr=False)  # Of LATER_CHARACTERS.
+    purses: tuple[str, ...] = (PURSE,)
+    canteen: Canteen = field(default=Canteen(), repr=False)
 
     @property
     def characters(self) -> dict[str, Card]:
@@ -166,8 +121,13 @@ class School:
         return {card.label: card for card in self.cards if card.label}
 
 
-def make_school(seed: int = 1, site_id: str = "s0001", *, pupils: int = PUPILS) -> School:
-    """The school of this seed. `pupils` may be lowered for a small world (at least one a class)."""
+def make_school(
+    seed: int = 1, site_id: str = "s0001", *, pupils: int = PUPILS, canteen: bool = False
+) -> School:
+    """The school of this seed. `pupils` may be lowered for a small world (at least one a class).
+
+    With `canteen` there are free meals, pre-orders, piece limits and a second purse beside it.
+    """
     classes = tuple(f"{grade}{letter}" for grade, ls in CLASS_LETTERS.items() for letter in ls)
     assert pupils >= len(classes), "every class has a pupil"
     maker = _Maker(seed, site_id)
@@ -184,14 +144,29 @@ def make_school(seed: int = 1, site_id: str = "s0001", *, pupils: int = PUPILS) 
         "staff": staff[0],
     }
     special = {person.cardholder_id: label for label, person in chosen.items()}
+    later = {
+        **dict(zip(extras.STAFF, staff[1:], strict=False)),
+        PRIMARY: children[4],
+    }
+    free = {*special, *(person.cardholder_id for person in later.values())}
+    guardians = [extras.with_relations(person, seed) for person in guardians]
+    # One court order: the second family's guardian may not collect the first family's child.
+    guardians[1] = replace(guardians[1], barred_ward_ids=(children[0].cardholder_id,))
     people = tuple(
-        maker.with_always(person) if person.cardholder_id in special else person
+        maker.with_always(person) if person.cardholder_id in free else person
         for person in (*children, *staff, *guardians)
     )
-    return School(
+    slots = (
+        MealSlot(slot_id="breakfast", start_minute=8 * 60 + 30, stop_minute=10 * 60 + 30),
+        MealSlot(slot_id="lunch", start_minute=11 * 60 + 30, stop_minute=14 * 60 + 30),
+        MealSlot(slot_id="snack", start_minute=15 * 60, stop_minute=16 * 60 + 30),
+    )
+    school = School(
         site_id=site_id,
         seed=seed,
-        settings=SiteSettings(),
+        settings=SiteSettings(
+            meal_slots={slot.slot_id: (slot.start_minute, slot.stop_minute) for slot in slots}
+        ),
         classes=classes,
         people=people,
         cards=maker.character_cards(chosen) + maker.crowd_cards(people, special),
@@ -203,11 +178,45 @@ def make_school(seed: int = 1, site_id: str = "s0001", *, pupils: int = PUPILS) 
         products=products,
         schedules=make_schedules(),
         smart_cards=smart_cards(seed, site_id, chosen),
-        meal_slots=(
-            MealSlot(slot_id="breakfast", start_minute=8 * 60 + 30, stop_minute=10 * 60 + 30),
-            MealSlot(slot_id="lunch", start_minute=11 * 60 + 30, stop_minute=14 * 60 + 30),
-            MealSlot(slot_id="snack", start_minute=15 * 60, stop_minute=16 * 60 + 30),
+        meal_slots=slots,
+        later_cards=later_cards(seed, site_id, later),
+        canteen=Canteen(
+            staff=tuple(
+                extras.StaffMember(cardholder_id=later[label].cardholder_id, roles=roles, pin=pin)
+                for label, (roles, pin) in extras.STAFF.items()
+            ),
+            groups=tuple(extras.make_groups(site_id, classes, people)),
         ),
+    )
+    if not canteen:
+        return school
+    spared = frozenset(special)
+    wanted = frozenset({later[PRIMARY].cardholder_id})
+    return replace(
+        school,
+        purses=(PURSE, BUFFET),
+        products=extras.with_buffet(products),
+        accounts=extras.with_limits(school.accounts, seed),
+        canteen=replace(
+            school.canteen,
+            entitlements=extras.make_entitlements(seed, children, spared),
+            preorders=extras.make_preorders(seed, children, spared, wanted),
+        ),
+    )
+
+
+def later_cards(seed: int, site_id: str, owners: Mapping[str, Person]) -> tuple[Card, ...]:
+    """A card and a fob for each, as the other characters have."""
+    draw = random.Random(f"later cards/{seed}/{site_id}")
+    return tuple(
+        Card(
+            uid=b"\x04" + draw.randbytes(6) if kind is UidKind.ISO14443 else draw.randbytes(5),
+            uid_kind=kind,
+            cardholder_id=owner.cardholder_id,
+            label=label + suffix,
+        )
+        for label, owner in owners.items()
+        for suffix, kind in (("", UidKind.ISO14443), ("-125", UidKind.PROX125))
     )
 
 

@@ -7,6 +7,7 @@ own list code: what it accepts, a device should.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,8 @@ from edge.messages import (
     AccessFact,
     Ack,
     BatchHeader,
+    CloseOut,
+    CloseRange,
     Delta,
     Fact,
     Gap,
@@ -45,9 +48,12 @@ from edge.messages import (
     SignedWhat,
     Stream,
     StreamOpened,
+    TenderPart,
     VectorEntry,
     VersionMark,
+    Void,
     b64u,
+    decode_fact,
     decode_json,
     decode_pack,
     decode_push,
@@ -228,6 +234,14 @@ class Sham:
         }
         return SaleFact(**{**self.base(), **fields, **changes})
 
+    def add(self, kind: type[Fact], **fields: Any) -> bytes:
+        """The next fact, of any kind; `fields` may change what all facts carry."""
+        return self.record(kind(**{**self.base(), **fields}))
+
+    def closed_out(self, number: int = 1, **changes: Any) -> bytes:
+        """A close-out over the whole epoch so far, as an honest till would write it."""
+        return self.add(CloseOut, **{**honest_close_out(self, number), **changes})
+
     # ----------------------------------------------------------------------------- sending
 
     def batch(self, first: int, last: int, gap: Gap | None = None) -> bytes:
@@ -278,6 +292,40 @@ class Sham:
     def pull(self, scope: str, **fields: Any) -> list[Out]:
         request = Pull(device=self.device, scope=scope, **fields)
         return self.core.receive(f"mk/v1/d/{self.device}/pull", encode_json(request), NOON_MS)
+
+
+def honest_close_out(till: Sham, number: int) -> dict[str, Any]:
+    facts = [decode_fact(data) for data in till.facts]
+    sales = {fact.sequence: fact for fact in facts if isinstance(fact, SaleFact)}
+    totals: Counter[str] = Counter()
+    voids: Counter[str] = Counter()
+    overrides: Counter[str] = Counter()
+    for fact in facts:
+        if isinstance(fact, SaleFact):
+            for part in _parts(fact):
+                totals[part.tender.value] += part.amount_minor
+            overrides[fact.cashier] += bool(fact.supervisor)
+        elif isinstance(fact, Void):
+            voids[fact.cashier] += 1
+            sale = sales.pop(fact.sale, None)
+            for part in () if sale is None else _parts(sale):
+                totals[part.tender.value] -= part.amount_minor
+    kinds = Counter(str(fact.__struct_config__.tag) for fact in facts)
+    return {
+        "number": number,
+        "ranges": (CloseRange(epoch=till.epoch, first=1, last=len(facts)),),
+        "total_minor_by_tender": dict(totals),
+        "count_by_kind": dict(kinds),
+        "voids_by_cashier": dict(voids),
+        "overrides_by_cashier": dict(overrides),
+        "unsent": 0,
+        "business_date": TODAY,
+        "cashier": f"{SITE}c9003",
+    }
+
+
+def _parts(sale: SaleFact) -> tuple[TenderPart, ...]:
+    return sale.tenders or (TenderPart(tender=sale.tender, amount_minor=sale.total_minor),)
 
 
 class Picture:

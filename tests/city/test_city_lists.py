@@ -31,6 +31,7 @@ from edge.messages import (
     PushManifest,
     Row,
     SaleFact,
+    SealedKeys,
     Signed,
     Stream,
     VersionMark,
@@ -45,6 +46,7 @@ from hil.city.crypto import credential_id
 from hil.city.desk import Desk
 from hil.city.intake import CityCore
 from hil.city.lists import HEAD_REFRESH_MS
+from hil.city.parents import ParentDesk
 from hil.city.store import StreamKey
 from tests.city.sham import EPOCH, NOON_MS, SITE, Picture, Sham, make_core, small_school
 
@@ -82,7 +84,7 @@ def test_a_snapshot_is_the_school(core: CityCore, till: Sham) -> None:
     people = pictures["people"]
     kinds = [kind for kind, _ in people.rows]
     assert kinds.count(CARDHOLDER) == len(school.people)
-    cards = (*school.cards, *school.smart_cards)
+    cards = (*school.cards, *school.smart_cards, *school.later_cards)
     known = [card for card in cards if card.cardholder_id is not None]
     assert kinds.count(CREDENTIAL) == len(known)
     key = core.keys.scopes[f"{SITE}/people"].identifier
@@ -115,7 +117,9 @@ def test_a_block_is_one_small_delta_at_once(core: CityCore, till: Sham, desk: De
     people = Picture(till, f"{SITE}/people")
     people.fetch()
     outs = list(desk.block({"card": "pupil"}, NOON_MS, on=True).outs)
-    assert [out.topic.rpartition("/")[2] for out in outs] == ["delta", "head"]
+    topics = [out.topic.removeprefix("mk/v1/s/") for out in outs]
+    assert topics[:2] == [f"{SITE}/people/delta", f"{SITE}/people/head"]
+    assert topics[2:] == ["city/museum/delta", "city/museum/head"]  # A pupil: its row goes there.
     delta = decode_pack(Delta, decode_pack(Signed, outs[0].payload).payload)
     assert [row.kind for row in delta.upserts] == [HOT] and len(outs[0].payload) < 400
     people.hear(outs)
@@ -234,7 +238,8 @@ def test_deltas_reproduce_the_snapshot(folder: Path, data: st.DataObject) -> Non
             done = desk.ban({**request, "on": data.draw(st.booleans())}, NOON_MS)
         elif what == "limit":
             limit = data.draw(st.sampled_from((None, 0, 100_00)))
-            done = desk.limit({"cardholder": data.draw(pupils), "day_limit_minor": limit}, NOON_MS)
+            wish = {"cardholder": data.draw(pupils), "day_limit_minor": limit}
+            done = ParentDesk(core, desk).limit(wish, NOON_MS)
         else:
             for picture in missing:
                 picture.fetch()
@@ -338,7 +343,7 @@ def test_a_till_hears_that_its_refusals_are_included_too(core: CityCore, till: S
 def test_heads_are_issued_anew_and_stay_the_same_version(core: CityCore, till: Sham) -> None:
     assert core.tick(NOON_MS + HEAD_REFRESH_MS - 1) == []
     outs = core.tick(NOON_MS + HEAD_REFRESH_MS)
-    assert len(outs) == 4 and all(out.retain for out in outs)
+    assert len(outs) == 5 and all(out.retain for out in outs)
     menu = Picture(till, f"{SITE}/menu")
     head = next(menu.check(out.payload) for out in outs if "/menu/" in out.topic)
     assert head.issued_utc_ms == NOON_MS + HEAD_REFRESH_MS
@@ -362,7 +367,10 @@ def test_scope_keys_come_sealed_for_this_device_alone(core: CityCore, till: Sham
     push = decode_push(out.payload)
     assert isinstance(push, PushKeys)
     opened = {}
-    for key in push.keys:
+    assert push.signed.key_id == core.keys.signing["list"].key_id
+    told = decode_pack(SealedKeys, push.signed.payload)
+    assert told.device == "till-1"
+    for key in told.keys:
         form, point, nonce, sealed = (
             *(key.sealed[:1], key.sealed[1:66]),
             *(key.sealed[66:78], key.sealed[78:]),

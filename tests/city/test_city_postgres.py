@@ -12,16 +12,41 @@ from typing import Any
 
 import pytest
 
-from edge.messages import OrderAnswer, Posting, Restates, Stream
+from edge.messages import (
+    BaseSeen,
+    Hold,
+    HoldReleased,
+    MealServed,
+    MealUse,
+    OrderAnswer,
+    Posting,
+    Restates,
+    SaleFact,
+    Stream,
+    Void,
+    decode_fact,
+)
 from edge.model import SetupProblem, Station
+from hil.city.accounts import turned
 from hil.city.desk import Desk
 from hil.city.intake import CityCore
 from hil.city.keydesk import KeyDesk
 from hil.city.keys import CityKeys
+from hil.city.parents import ParentDesk
 from hil.city.seed import seed_school
 from hil.city.store import Store
 from tests.city.postgres import cluster
-from tests.city.sham import EPOCH, NOON_MS, SITE, Picture, Sham, city_keys, small_school
+from tests.city.sham import (
+    EPOCH,
+    MARK,
+    NOON_MS,
+    SITE,
+    TODAY,
+    Picture,
+    Sham,
+    city_keys,
+    small_school,
+)
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 # Tables whose rows have no random bytes in them, and the order to compare them in.
@@ -40,6 +65,15 @@ TABLES = {
     "setting": "name",
     "ban": "account, what, value",
     "desired": "device",
+    "item": "account, date, category",
+    "sale": "device, epoch, sequence, digest",
+    "hold": "device, epoch, sequence",
+    "meal_use": "id",
+    "close_out": "device, epoch, sequence",
+    "debit": "id",
+    "base_seen": "device",
+    "low_tier": "credential",
+    "token": "cardholder, category",
 }
 
 
@@ -65,6 +99,41 @@ def books(core: CityCore) -> dict[str, list[tuple[Any, ...]]]:
     found = {t: core.store.rows(f"SELECT * FROM {t} ORDER BY {by}") for t, by in TABLES.items()}
     found["entry"] = core.store.rows("SELECT id, kind, reference FROM entry ORDER BY id")
     return found
+
+
+def spend(core: CityCore, desk: Desk) -> list[object]:
+    """What a till does beside plain sales, and what the city spends meanwhile."""
+    till, parents = Sham(core, "till-9"), ParentDesk(core, desk)
+    till.opened()
+    ann, account = f"{SITE}c0001", f"{SITE}a0001"
+    held = (
+        Posting(account=account, purse="main", amount_minor=-350_00),
+        Posting(account=f"sales:{SITE}", purse="main", amount_minor=350_00),
+    )
+    for _ in range(2):
+        till.add(Hold, account=account, cardholder=ann, postings=held, business_date=TODAY,
+                 money=MARK)  # fmt: skip
+    till.add(HoldReleased, hold_epoch=EPOCH, hold=2, account=account, why="cap")
+    till.sale(1)
+    sold = decode_fact(till.facts[-1])
+    assert isinstance(sold, SaleFact)
+    till.add(Void, sale_epoch=EPOCH, sale=5, account=account, postings=turned(sold.postings),
+             business_date=TODAY, why="cashier")  # fmt: skip
+    meal = MealUse(entitlement="e", slot="lunch")
+    for wall_ms in (NOON_MS, NOON_MS - 1):
+        till.add(MealServed, cardholder=ann, meal=meal, business_date=TODAY, group="g",
+                 cashier="c", caveats=(), wall_ms=wall_ms)  # fmt: skip
+    till.closed_out()
+    with core.store.transaction():
+        core.registry.set_ward(f"{SITE}c5001", f"{SITE}c0002", "", barred=False)
+    request = {"from": ann, "to": f"{SITE}c0002", "amount_minor": 100, "reference": "t"}
+    answers: list[object] = [parents.transfer(request, NOON_MS).answer]
+    state = core.publisher.state(f"{SITE}/money")
+    assert state is not None
+    till.add(BaseSeen, money=state.version)
+    answers += [till.send_all(), parents.debits({})]
+    answers.append(parents.limit({"cardholder": ann, "item_limits": {"soup": 1}}, NOON_MS).answer)
+    return answers
 
 
 def play(core: CityCore) -> list[object]:
@@ -94,6 +163,7 @@ def play(core: CityCore) -> list[object]:
         restates = Restates(old_epoch=EPOCH, old_sequence=2, body=old, **fork.base())
         fork.record(restates)
     answers.append(fork.send_all())
+    answers += spend(core, desk)
     gate.opened()
     gate.passage()
     gate.record(

@@ -29,9 +29,11 @@ from edge.messages import (
     PushDelta,
     PushKeys,
     PushManifest,
+    PushPhoto,
     Root,
     Row,
     ScopeKey,
+    SealedKeys,
     Signed,
     SignedWhat,
     Welcome,
@@ -70,9 +72,10 @@ KINDS: dict[SignedWhat, Any] = {
     SignedWhat.WELCOME: Welcome,
     SignedWhat.MANIFEST: Manifest,
     SignedWhat.DELTA: Delta,
+    SignedWhat.KEYS: SealedKeys,
     SignedWhat.ORDER: Order,
 }
-PACKED = {SignedWhat.MANIFEST, SignedWhat.DELTA}
+PACKED = {SignedWhat.MANIFEST, SignedWhat.DELTA, SignedWhat.KEYS}
 
 
 @pytest.mark.parametrize("name", files())
@@ -204,6 +207,7 @@ def test_head_manifest_and_chunk_belong_together() -> None:
         ("chunk", PushChunk),
         ("delta", PushDelta),
         ("keys", PushKeys),
+        ("photo", PushPhoto),
     ],
 )
 def test_the_answers_to_a_pull(name: str, kind: type) -> None:
