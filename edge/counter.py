@@ -1,48 +1,56 @@
 """The till as the shell drives it: menu and basket in, one card, decide, record, and show.
 
-Every rule is `pos.till`'s and `pos.decision`'s; the green light comes after the commit, and an
-unlit sale is not charged.
+Every rule is `pos`'s; the green light comes after the commit, and an unlit sale is not charged: a
+start voids what was sold and never shown. A basket above the cap is held first; the hold waits for
+the other tills in `step`, two seconds at most, and is sold or released there. What is done without
+a card (voids, groups, the day's end) is `till_desk.py`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import replace
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from edge import logs
-from edge.messages import Posting, SaleFact, SaleLine, SaleRefused, VersionMark
+from edge.messages import (
+    Hold,
+    SaleFact,
+    SaleRefused,
+    VersionMark,
+)
 from edge.model import (
     CorruptData,
     DeviceFault,
-    ListState,
     Moment,
     Presentation,
     Product,
+    PurchaseReason,
     PurchaseView,
+    Tender,
 )
 from edge.offline_cache.card_counters import CardCounters
 from edge.offline_cache.lookup import Cache
-from edge.offline_cache.record import Journal
-from edge.pos.basket import Basket, BasketProblem
+from edge.offline_cache.record import Journal, JournalRecording
+from edge.pos.basket import BasketProblem
 from edge.pos.cashier import CashierView, cashier_view
-from edge.pos.decision import PurchaseDecision, PurchasePolicy, decide_purchase
-from edge.pos.ledger import TAKINGS_ACCOUNT
-from edge.pos.till import Notice, TapAnswer, TillState
-from edge.readers.proving import DISPROVED
+from edge.pos.decision import (
+    HeldAmount,
+    PurchaseDecision,
+    decide_cash,
+    decide_purchase,
+)
+from edge.pos.till import DateProblem, Notice, TapAnswer, TillState, Wish
 from edge.readers.reader import CardRead, ReadFailure
+from edge.till_conditions import NOTHING_HELD, Conditions, Nobody, Staff
+from edge.till_facts import NO_VERSION, Tap, Waiting, hold_fields, sale_fields
+from edge.till_standing import TillStanding
 from edge.trust import ScopeKeys
 
-NOTHING_HELD = PurchaseView(
-    people=None,
-    money=None,
-    hot_listed=False,
-    credential=None,
-    cardholder=None,
-    account=None,
-    tail=(),
-)
+HOLD_MS_MAX: Final = 2_000  # ledger.md: a large basket waits so long for the other tills.
+BUSY: Final = "the till waits for the other tills; a moment, or cancel"
+Line = tuple[str, int] | tuple[str, int, int]
 
 
 class Counter:
@@ -56,45 +64,105 @@ class Counter:
         count: Callable[[str], None],
         zone: ZoneInfo,
     ) -> None:
-        self._zone = zone
         self.state = TillState()
-        self._cache = cache
-        self._journal = journal
+        self.staff: Staff = Nobody()
+        self.cache = cache
+        self.journal = journal
         self._counters = counters
         self._count = count
         self._menu: VersionMark | None = None
+        self._waiting: Waiting | None = None
+        self.last_sale: tuple[str, int] | None = None  # What can be voided first.
+        self.standing = TillStanding(journal, cache, count)
+        self._conditions = Conditions(cache, zone, count)
         self._log = logs.get("till")
 
     # ------------------------------------------------------------------ the cashier's hand
 
-    def set_basket(self, lines: Sequence[tuple[str, int]], moment: Moment) -> str:
-        """Replace the basket and charge it; "" or what is wrong. Empty lines clear it."""
+    def set_basket(self, lines: Sequence[Line], moment: Moment) -> str:
+        """Replace the basket and charge it; "" or what is wrong. Empty lines clear it. A line is
+        product, quantity and, of a weighed product, grams."""
+        return self.ring_up(lines, moment) or self.charge(moment)
+
+    def ring_up(self, lines: Sequence[Line], moment: Moment) -> str:
+        """Replace the basket; "" or what is wrong with it."""
+        if self.busy:
+            return BUSY
         now_ms = moment.mono_ms
         state = self.state.cancel(now_ms=now_ms)
-        products = self._cache.small.products
-        for product_id, quantity in lines:
+        products = self.cache.small.products
+        for product_id, quantity, *weight in lines:
             product = products.get(product_id)
             if product is None:
                 return f"{product_id!r:.40}: not in the menu; ask the till for its menu again"
-            more = state.add(product, quantity, now_ms=now_ms)
+            grams = weight[0] if weight else 0
+            more = state.add(product, quantity, grams=grams, now_ms=now_ms)
             if isinstance(more, BasketProblem):
                 return f"{product_id}: the basket cannot take {quantity} more ({more})"
             state = more
-        date = self._business_date(state, moment)
-        self.state = state.charge(date_known=date is not None, now_ms=now_ms)
+        self.state = state
+        return ""
+
+    def charge(self, moment: Moment, *, collect: bool = False) -> str:
+        """Await a card for the basket, or for what was ordered before; "" or why not."""
+        if self.busy:
+            return BUSY
+        known = self.business_date(moment) is not None
+        if collect:
+            self.state = self.state.collect(date_known=known, now_ms=moment.mono_ms)
+        else:
+            self.state = self.state.charge(date_known=known, now_ms=moment.mono_ms)
+        return ""
+
+    def cancel(self, moment: Moment) -> None:
+        """The basket is abandoned, a hold that waits with it."""
+        if self._waiting is not None:
+            self._end_waiting(moment, "cancelled")
+            self.state = self.state.fail(Notice.NOT_CHARGED, now_ms=moment.mono_ms)
+        self.state = self.state.cancel(now_ms=moment.mono_ms)
+
+    def wish(self, wish: Wish, moment: Moment) -> str:
+        """How the basket is to be paid; "" or why not."""
+        if self.busy:
+            return BUSY
+        self.state = self.state.wished(wish, now_ms=moment.mono_ms)
         return ""
 
     def products(self) -> Sequence[Product]:
-        return tuple(self._cache.small.products.values())
+        return tuple(self.cache.small.products.values())
 
     def view(self) -> CashierView:
         return cashier_view(self.state)
 
+    @property
+    def busy(self) -> bool:
+        """A hold waits for the other tills: nothing else begins."""
+        return self._waiting is not None
+
+    # -------------------------------------------------------------------------- time
+
     def step(self, moment: Moment) -> None:
-        if self._cache.small.menu != self._menu:
-            self._menu = self._cache.small.menu
-            self.state = self.state.repriced(self._cache.small.products)
+        self.standing.lit()
+        self.standing.ready(moment)
+        if self._waiting is not None:
+            self._go_on(moment)
+        if self.cache.small.menu != self._menu:
+            self._menu = self.cache.small.menu
+            self.state = self.state.repriced(self.cache.small.products)
         self.state = self.state.step(now_ms=moment.mono_ms)
+
+    def look(self, moment: Moment) -> None:
+        """A new base is told of on its own, if no sale tells of it."""
+        if not self.busy:
+            self.standing.look(moment)
+
+    @property
+    def tenders(self) -> tuple[Tender, ...]:
+        return self._conditions.tenders
+
+    def due_ms(self) -> int | None:
+        """When a hold has waited long enough."""
+        return None if self._waiting is None else self._waiting.since_ms + HOLD_MS_MAX
 
     # ------------------------------------------------------------------------- a tap
 
@@ -110,16 +178,10 @@ class Counter:
             and self._counters.is_replayed(credential_id, counter)
         )
         self.state, answer = self.state.tap(
-            credential_id, read_at_ms=min(read.at_ms, now_ms), now_ms=now_ms
+            credential_id, read_at_ms=min(read.at_ms, now_ms), now_ms=now_ms, tier=read.tier
         )
         if answer is not TapAnswer.DECIDE:
             self._count(f"till_{answer}")
-            return
-        deciding = self.state.deciding
-        date = self._business_date(self.state, moment)
-        assert deciding is not None
-        if date is None:
-            self.state = self.state.fail(Notice.DATE_NEEDED, now_ms=now_ms)
             return
         presentation = Presentation(
             credential_id=credential_id,
@@ -128,135 +190,265 @@ class Counter:
             replayed=replayed,
             ambiguous=read.is_ambiguous,
         )
-        view = self._view(credential_id, moment)
-        decision = decide_purchase(
-            presentation,
-            deciding.basket,
-            view,
-            moment.now(),
-            date,
-            self._policy(),
-            base_date=self._base_date(view),
+        self._decide_first(presentation, read.reader_id, moment)
+
+    def serve_person(self, cardholder_id: str, moment: Moment) -> str:
+        """An emergency meal for somebody without a card, by a supervisor's word; "" or why not."""
+        if self.busy or not self.state.wish.ask.emergency:
+            return "only an emergency meal is given without a card"
+        self.state, answer = self.state.tap(
+            cardholder_id, read_at_ms=moment.mono_ms, now_ms=moment.mono_ms
         )
-        try:
-            self._record(presentation, read, deciding.basket, view, decision, date, moment)
-        except (DeviceFault, CorruptData) as fault:
-            self._count("unrecorded_sale_refused")
-            self._log.error("cannot record, so nothing is sold", reason=str(fault))
-            self.state = self.state.fail(Notice.NOT_RECORDED, now_ms=now_ms)
-            return
-        self._counters.written()
-        self._count("sold" if decision.sold else f"refused_{decision.reason}")
-        self.state = self.state.answer(decision, now_ms=now_ms)
+        if answer is not TapAnswer.DECIDE:
+            return "charge the basket first"
+        presentation = Presentation(credential_id="", age_ms=0, tier=0)
+        self._decide_first(presentation, "", moment, cardholder_id=cardholder_id)
+        return ""
+
+    def sell_cash(self, moment: Moment) -> str:
+        """The basket is paid into the drawer, without a card; "" or why not."""
+        if Tender.CASH not in self.tenders:
+            return "this till takes no cash"
+        if self.busy:
+            return BUSY
+        date, now_ms = self.business_date(moment), moment.mono_ms
+        ready = self.standing.ready(moment)
+        self.state = self.state.charge(date_known=date is not None, now_ms=now_ms)
+        # No card: whoever pays next is another, however soon.
+        nobody = f"cash {self.journal.head}"
+        self.state, answer = self.state.tap(nobody, read_at_ms=now_ms, now_ms=now_ms)
+        if answer is not TapAnswer.DECIDE or date is None or not ready:
+            return "there is nothing to pay for, or nothing can be recorded now"
+        deciding = self.state.deciding
+        assert deciding is not None
+        tap = Tap(
+            presentation=Presentation(credential_id="", age_ms=0, tier=0),
+            reader="",
+            basket=deciding.basket,
+            date=date,
+            slot=self.slot(moment),
+            wish=Wish(),
+        )
+        decision = decide_cash(deciding.basket, moment.now())
+        self._finish(tap, NOTHING_HELD, decision, moment, None)
+        return ""
+
+    def give_date(self, local_date: str, slot: str, moment: Moment) -> str:
+        """The date, and the meal's slot, while the clock is not sure; "" or why not."""
+        if moment.clock_trusted:
+            return "the clock is sure; no date is needed"
+        if slot and not self._conditions.is_slot(slot):
+            return f"{slot!r:.40}: no slot of this site"
+        signed = self._conditions.signed_date()
+        given = self.state.give_date(
+            local_date, not_before=signed, now_ms=moment.mono_ms, slot=slot
+        )
+        if isinstance(given, DateProblem):
+            return f"{local_date!r:.20}: {given}; the city signed {signed} last"
+        self.state = given
+        return ""
 
     def show_failed_read(self, failure: ReadFailure, moment: Moment) -> None:
         """A card was shown that names nobody: the cashier is told what to do."""
-        notice = Notice.CARD_NOT_PROVEN if failure in DISPROVED else Notice.CARD_NOT_READ
+        if self.busy:
+            return
+        notice = Notice(f"card_{failure.value}")
         self.state = self.state.unread(notice, now_ms=moment.mono_ms)
+
+    def _decide_first(
+        self,
+        presentation: Presentation,
+        reader: str,
+        moment: Moment,
+        *,
+        cardholder_id: str = "",
+    ) -> None:
+        now_ms = moment.mono_ms
+        date = self.business_date(moment)
+        if date is None or not self.standing.ready(moment):
+            notice = Notice.DATE_NEEDED if date is None else Notice.NOT_RECORDED
+            self.state = self.state.fail(notice, now_ms=now_ms)
+            return
+        view = self._conditions.view(presentation.credential_id, moment, cardholder_id)
+        slot = self.slot(moment)
+        if self.state.wish.collects:
+            basket = self._conditions.ordered(view, date, slot, self.state.wish.ask.given)
+            if basket is None:
+                self.state = self.state.fail(Notice.NOTHING_DUE, now_ms=now_ms)
+                return
+            self.state = self.state.composed(basket)
+        deciding = self.state.deciding
+        assert deciding is not None
+        tap = Tap(
+            presentation=presentation,
+            reader=reader,
+            basket=deciding.basket,
+            date=date,
+            slot=slot,
+            wish=self._conditions.allowed(self.state.wish),
+            cardholder_id=cardholder_id,
+        )
+        decision = self._decide(tap, view, moment, None)
+        if decision.needs_hold and self._hold(tap, view, decision, moment):
+            return
+        self._finish(tap, view, decision, moment, None)
+
+    def _decide(
+        self, tap: Tap, view: PurchaseView, moment: Moment, hold: HeldAmount | None
+    ) -> PurchaseDecision:
+        return decide_purchase(
+            tap.presentation,
+            tap.basket,
+            view,
+            moment.now(),
+            tap.date,
+            self._conditions.policy(),
+            base_date=self._conditions.base_date(view),
+            slot=tap.slot,
+            ask=tap.wish.ask,
+            hold=hold,
+        )
+
+    def _finish(
+        self,
+        tap: Tap,
+        view: PurchaseView,
+        decision: PurchaseDecision,
+        moment: Moment,
+        hold: HeldAmount | None,
+    ) -> None:
+        """Record it, then show it. What cannot be recorded does not count."""
+        now_ms = moment.mono_ms
+        try:
+            base = self.standing.new_base() if decision.sold else None
+            with self.journal.record(moment) as recording:
+                self._record(recording, tap, view, decision, moment, hold)
+                recorded = recording.head
+                if base is not None:
+                    self.standing.tell(recording, moment, base)
+        except (DeviceFault, CorruptData) as fault:
+            self._count("unrecorded_sale_refused")
+            self._log.error("cannot record, so nothing is sold", reason=str(fault))
+            self.standing.leave_open()  # A hold is released before the next sale.
+            self.state = self.state.fail(Notice.NOT_RECORDED, now_ms=now_ms)
+            return
+        self._counters.written()
+        if base is not None:
+            self.standing.told(base, moment)
+        if decision.sold:
+            self.standing.sold()
+            self.last_sale = (self.journal.epoch, recorded)
+        self._count("sold" if decision.sold else f"refused_{decision.reason}")
+        self.state = self.state.answer(decision, now_ms=now_ms)
+
+    # ------------------------------------------------------------------------- a hold
+
+    def _hold(
+        self, tap: Tap, view: PurchaseView, decision: PurchaseDecision, moment: Moment
+    ) -> bool:
+        """Set the amount aside and wait; False when even that cannot be recorded."""
+        assert view.account is not None
+        amounts = {p: n for p, n in decision.account_minor_by_purse.items() if n}
+        try:
+            with self.journal.record(moment) as recording:
+                self._counters.write(recording.db)
+                fact = Hold(
+                    **recording.stamp(moment), **hold_fields(tap, view, amounts, self.journal.site)
+                )
+                recording.add(fact)
+        except (DeviceFault, CorruptData) as fault:
+            self.standing.leave_open()  # Should it be on disk all the same.
+            self._log.error("cannot record a hold", reason=str(fault))
+            return False
+        self._counters.written()
+        self._count("holds")
+        self._waiting = Waiting(
+            tap=tap,
+            hold=HeldAmount(
+                epoch=fact.epoch,
+                sequence=fact.sequence,
+                amount_minor_by_purse=amounts,
+                business_date=tap.date,
+            ),
+            account_id=view.account.account_id,
+            since_ms=moment.mono_ms,
+        )
+        return True
+
+    def _go_on(self, moment: Moment) -> None:
+        """Whether the hold is covered by now; it is checked again that the rest suffices."""
+        waiting = self._waiting
+        assert waiting is not None
+        tap, hold = waiting.tap, waiting.hold
+        view = self._conditions.view(tap.presentation.credential_id, moment, tap.cardholder_id)
+        decision = self._decide(tap, view, moment, hold)
+        same_life = hold.epoch == self.journal.epoch
+        if decision.sold and same_life:
+            self._waiting = None
+            self._finish(tap, view, decision, moment, hold)
+            return
+        late = moment.mono_ms - waiting.since_ms >= HOLD_MS_MAX
+        if decision.needs_hold and same_life and not late:
+            return
+        if decision.sold:
+            decision = replace(decision, sold=False, reason=PurchaseReason.CAP, postings=())
+        self._end_waiting(moment, "funds" if decision.reason is PurchaseReason.FUNDS else "cap")
+        self._finish(tap, view, replace(decision, needs_hold=False), moment, None)
+
+    def _end_waiting(self, moment: Moment, why: str) -> None:
+        waiting, self._waiting = self._waiting, None
+        assert waiting is not None
+        self.standing.release(waiting.hold, waiting.account_id, why, moment)
 
     # ------------------------------------------------------------------------- helpers
 
-    def _business_date(self, state: TillState, moment: Moment) -> str | None:
-        return state.business_date(
+    def business_date(self, moment: Moment) -> str | None:
+        return self.state.business_date(
             clock_trusted=moment.clock_trusted,
             local_date=moment.local_date,
             now_ms=moment.mono_ms,
         )
 
-    def _base_date(self, view: PurchaseView) -> str | None:
-        """The local date on which the city issued the base; it needs no clock of ours."""
-        if view.money is None or not view.money.issued_utc_ms:
-            return None
-        try:
-            issued = datetime.fromtimestamp(view.money.issued_utc_ms / 1000, UTC)
-        except (ValueError, OverflowError, OSError):
-            return None  # No date that a calendar knows; the list's age decides.
-        return issued.astimezone(self._zone).date().isoformat()
-
-    def _view(self, credential_id: str, moment: Moment) -> PurchaseView:
-        if not credential_id:
-            return NOTHING_HELD
-        try:
-            return self._cache.purchase_view(credential_id, moment)
-        except (CorruptData, DeviceFault) as problem:
-            self._count("lookup_failed")
-            self._log.error("cannot read the lists", reason=str(problem))
-            return NOTHING_HELD
-
-    def _policy(self) -> PurchasePolicy:
-        site = self._cache.small.site
-        if site is None:
-            return PurchasePolicy()
-        return PurchasePolicy(
-            list_age_amber_s=site.list_age_amber_s, base_age_days_max=site.base_age_days_max
+    def slot(self, moment: Moment) -> str:
+        """The meal's slot now; "" between meals."""
+        return self.state.slot(
+            clock_trusted=moment.clock_trusted,
+            clock_slot=self._conditions.slot(moment),
+            now_ms=moment.mono_ms,
         )
 
     def _record(
         self,
-        presentation: Presentation,
-        read: CardRead,
-        basket: Basket,
+        recording: JournalRecording,
+        tap: Tap,
         view: PurchaseView,
         decision: PurchaseDecision,
-        date: str,
         moment: Moment,
+        hold: HeldAmount | None,
     ) -> None:
-        about: dict[str, Any] = {
-            "credential": presentation.credential_id,
-            "tier": read.tier,
-            "reader": read.reader_id,
-            "lines": tuple(
-                SaleLine(
-                    product=line.product.product_id,
-                    category=line.product.category,
-                    quantity=line.quantity,
-                    price_minor=line.product.price_minor,
-                )
-                for line in basket.lines
-            ),
-            "total_minor": decision.total_minor,
-            "business_date": date,
-            "people": _mark(view.people),
-            "money": _mark(view.money),
-            "menu": self._cache.small.menu,
-            "caveats": decision.caveats,
-        }
+        self._counters.write(recording.db)
         cardholder = view.cardholder
-        with self._journal.record(moment) as tap:
-            self._counters.write(tap.db)
-            if not decision.sold:
-                tap.add(
-                    SaleRefused(
-                        **tap.stamp(moment),
-                        **about,
-                        cardholder=None if cardholder is None else cardholder.cardholder_id,
-                        reason=decision.reason,
-                    )
-                )
-                return
-            assert cardholder is not None and view.account is not None
-            tap.add(
-                SaleFact(
-                    **tap.stamp(moment),
+        about = tap.about(view, decision, self.cache.small.menu, self.staff.cashier(moment))
+        if not decision.sold:
+            recording.add(
+                SaleRefused(
+                    **recording.stamp(moment),
                     **about,
-                    account=view.account.account_id,
-                    cardholder=cardholder.cardholder_id,
-                    tender=decision.tender,
-                    postings=tuple(
-                        Posting(
-                            account=self._on_the_wire(p.account_id),
-                            purse=p.purse,
-                            amount_minor=p.amount_minor,
-                        )
-                        for p in decision.postings
-                    ),
+                    cardholder=None if cardholder is None else cardholder.cardholder_id,
+                    reason=decision.reason,
                 )
             )
-
-    def _on_the_wire(self, account_id: str) -> str:
-        """The kernel says `takings`; the city, which has many sites, is told whose."""
-        return f"sales:{self._journal.site}" if account_id == TAKINGS_ACCOUNT else account_id
-
-
-def _mark(state: ListState | None) -> VersionMark | None:
-    return None if state is None else VersionMark(state.version.list_epoch, state.version.number)
+            return
+        about |= {name: about[name] or NO_VERSION for name in ("people", "money", "menu")}
+        answers = tap.wish.ask.emergency or decision.overridden is not None
+        recording.add(
+            SaleFact(
+                **recording.stamp(moment),
+                **about,
+                **sale_fields(decision, self.journal.site, slot=tap.slot, why=tap.wish.why),
+                account="" if view.account is None else view.account.account_id,
+                cardholder="" if cardholder is None else cardholder.cardholder_id,
+                hold=None if hold is None else hold.sequence,
+                supervisor=tap.wish.supervisor if answers else "",
+            )
+        )

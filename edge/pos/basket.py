@@ -8,13 +8,14 @@ may change is `till.py`'s.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum, unique
 
 from edge.model import LineItem, Product
 
 LINES_MAX = 40  # Our choice: more kinds than any canteen tray; such a sale's fact is about 4 KiB.
 QUANTITY_MAX = 99  # Our choice: two digits on the screen, and three classes' worth of buns.
+GRAMS_MAX = 20_000  # Our choice: what a kitchen scale weighs; twenty kilograms of salad.
 TOTAL_MINOR_MAX = 1_000_000  # Our choice: 10,000 roubles, a class of 30 at three full meals' price.
 
 
@@ -25,6 +26,7 @@ class BasketProblem(StrEnum):
     LINES = "lines"
     QUANTITY = "quantity"
     PRICE = "price"
+    WEIGHT = "weight"  # None for what is sold by weight, one for what is not, or an impossible one.
     TOTAL = "total"
 
 
@@ -38,6 +40,8 @@ class Basket:
         assert len(self.lines) <= LINES_MAX
         assert len({line.product.product_id for line in self.lines}) == len(self.lines)
         assert all(1 <= line.quantity <= QUANTITY_MAX for line in self.lines)
+        assert all(line.quantity == 1 for line in self.lines if line.grams)
+        assert all(0 <= line.grams <= GRAMS_MAX for line in self.lines)
         assert all(0 <= line.product.price_minor <= TOTAL_MINOR_MAX for line in self.lines)
         assert self.total_minor <= TOTAL_MINOR_MAX
 
@@ -63,8 +67,8 @@ class Basket:
     def allergens_checked(self) -> bool:
         return all(line.product.allergens_checked for line in self.lines)
 
-    def add(self, product: Product, quantity: int = 1) -> Basket | BasketProblem:
-        """With so many more of a product, or why not.
+    def add(self, product: Product, quantity: int = 1, *, grams: int = 0) -> Basket | BasketProblem:
+        """With so many more of a product, or so many grams of a weighed one, or why not.
 
         The line takes the product as given now: if its price changed since the first piece was
         rung up, the whole line has the new price.
@@ -75,10 +79,13 @@ class Basket:
         former = lines.get(product.product_id)
         if former is None and len(lines) == LINES_MAX:
             return BasketProblem.LINES
-        more = quantity + (former.quantity if former is not None else 0)
+        weight = grams + (former.grams if former is not None else 0)
+        if product.weighed is not (grams > 0) or not 0 <= grams <= weight <= GRAMS_MAX:
+            return BasketProblem.WEIGHT
+        more = 1 if grams else quantity + (former.quantity if former is not None else 0)
         if quantity < 1 or more > QUANTITY_MAX:
             return BasketProblem.QUANTITY
-        lines[product.product_id] = LineItem(product=product, quantity=more)
+        lines[product.product_id] = LineItem(product=product, quantity=more, grams=weight)
         if sum(amount_minor(line) for line in lines.values()) > TOTAL_MINOR_MAX:
             return BasketProblem.TOTAL
         return Basket(lines=tuple(lines.values()))
@@ -92,7 +99,7 @@ class Basket:
             if line.product.product_id == product_id:
                 left -= quantity
             if left >= 1:
-                kept.append(LineItem(product=line.product, quantity=left))
+                kept.append(replace(line, quantity=left))
         return Basket(lines=tuple(kept))
 
     def without(self, dropped: tuple[LineItem, ...]) -> Basket:
@@ -105,12 +112,14 @@ class Basket:
             product = catalogue.get(line.product.product_id)
             if product is None:
                 continue
-            more = basket.add(product, line.quantity)
+            more = basket.add(product, line.quantity, grams=line.grams)
             if isinstance(more, Basket):
                 basket = more
         return basket
 
 
 def amount_minor(line: LineItem) -> int:
-    """Price times quantity."""
+    """Price times quantity; by weight price times kilograms, half a minor unit rounded up."""
+    if line.grams:
+        return (line.product.price_minor * line.grams + 500) // 1000
     return line.product.price_minor * line.quantity

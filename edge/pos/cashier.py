@@ -73,6 +73,7 @@ WORD_CARD = Text(key="word.card", ru="КАРТУ", en="CARD")
 WORD_WAIT = Text(key="word.wait", ru="ЖДИТЕ", en="WAIT")
 WORD_SOLD = Text(key="word.sold", ru="ВЫДАТЬ", en="SERVE")
 WORD_REFUSED = Text(key="word.refused", ru="НЕТ", en="NO")
+WAITING = Text(key="waiting.tills", ru="Ждём другие кассы", en="Waiting for the other tills")
 WORD_AGAIN = Text(key="word.again", ru="ЕЩЁ РАЗ", en="AGAIN")
 
 PHASE_LOOKS: Mapping[Phase, tuple[Text, Colour]] = MappingProxyType(
@@ -150,8 +151,84 @@ REASON_TEXTS: Mapping[PurchaseReason, Text] = MappingProxyType(
     )
 )
 
+# A card that named nobody, and what to do: for those here the same card can be tried again, ...
+AGAIN_TEXTS: Mapping[Notice, tuple[str, str]] = MappingProxyType(
+    {
+        Notice.CARD_LEFT_FIELD: (
+            "Карту убрали слишком рано: приложите ещё раз и подержите",
+            "The card was taken away too soon: tap it again and hold it",
+        ),
+        Notice.CARD_TWO_CARDS: ("Две карты сразу: приложите одну", "Two cards at once: tap one"),
+        Notice.CARD_READER_ERROR: (
+            "Считыватель не понял карту: приложите её ещё раз",
+            "The reader did not get the card: tap it again",
+        ),
+        Notice.CARD_DEADLINE: (
+            "Карта отвечает слишком долго: приложите ближе и подержите",
+            "The card answers too slowly: hold it closer and keep it there",
+        ),
+        Notice.CARD_UNKNOWN_FAMILY: (
+            "Такая карта здесь не читается: приложите школьную карту",
+            "Such a card is not read here: tap the school card",
+        ),
+        Notice.CARD_RANDOM_UID: (
+            "Телефон или чужая карта: приложите школьную карту",
+            "A phone or somebody else's card: tap the school card",
+        ),
+        Notice.CARD_HELD_BACK: (
+            "Эту карту только что проверили: уберите её и приложите снова",
+            "This card was asked a moment ago: take it away and tap again",
+        ),
+        Notice.CARD_BAD_ANSWER: (
+            "Карта ответила неразборчиво: приложите её ещё раз",
+            "The card's answer made no sense: tap it again",
+        ),
+        Notice.CARD_REPLAYED: (
+            "Карта ответила старым кодом: приложите ещё раз",
+            "The card gave an old code: tap again",
+        ),
+    }
+)
+# ... and for these it will not help.
+OTHER_CARD_TEXTS: Mapping[Notice, tuple[str, str]] = MappingProxyType(
+    {
+        Notice.CARD_NO_KEY: (
+            "Карта не этой школы: попросите другую",
+            "Not a card of this school: ask for another one",
+        ),
+        Notice.CARD_FACTORY_KEY: (
+            "Карту выдали с заводским ключом: её нужно заменить",
+            "The card was given out with a factory key: it needs replacing",
+        ),
+        Notice.CARD_KEY_VERSION: (
+            "Ключ карты устарел: её нужно обновить",
+            "The card's key is out of date: it needs renewing",
+        ),
+        Notice.CARD_WRONG_KEY: (
+            "Карта не подтвердила, что она настоящая: попросите другую",
+            "The card did not prove that it is genuine: ask for another one",
+        ),
+        Notice.CARD_LOCKED: (
+            "Карта закрылась после чужих попыток: её нужно заменить",
+            "The card has locked itself after wrong keys: it needs replacing",
+        ),
+        Notice.CARD_BAD_MAC: (
+            "Ответ карты изменён по пути: попросите другую",
+            "The card's answer was changed on its way: ask for another one",
+        ),
+        Notice.CARD_UNSAFE_CONFIGURATION: (
+            "Карту выдали незащищённой: её нужно заменить",
+            "The card was given out unprotected: it needs replacing",
+        ),
+    }
+)
+
 NOTICE_TEXTS: Mapping[Notice, Text] = MappingProxyType(
     {
+        **{
+            notice: Text(key=f"notice.{notice.value}", ru=ru, en=en)
+            for notice, (ru, en) in {**AGAIN_TEXTS, **OTHER_CARD_TEXTS}.items()
+        },
         Notice.NOT_CHARGED: Text(
             key="notice.not_charged",
             ru="Сначала завершите набор, потом карта",
@@ -167,15 +244,10 @@ NOTICE_TEXTS: Mapping[Notice, Text] = MappingProxyType(
             ru="Часы не проверены: введите сегодняшнюю дату",
             en="The clock is not sure: enter today's date",
         ),
-        Notice.CARD_NOT_READ: Text(
-            key="notice.card_not_read",
-            ru="Карта не прочиталась: приложите её ещё раз и подержите",
-            en="The card was not read: tap it again and hold it",
-        ),
-        Notice.CARD_NOT_PROVEN: Text(
-            key="notice.card_not_proven",
-            ru="Карта не подтвердила, что она настоящая",
-            en="The card did not prove that it is genuine",
+        Notice.NOTHING_DUE: Text(
+            key="notice.nothing_due",
+            ru="На этот приём пищи ничего не заказано",
+            en="Nothing was ordered for this meal",
         ),
         Notice.NOT_RECORDED: Text(
             key="notice.not_recorded",
@@ -198,7 +270,9 @@ CAVEAT_TEXTS: Mapping[Caveat, Text] = MappingProxyType(
             key="caveat.alone", ru="Другие кассы не слышны", en="The other tills are not heard"
         ),
         Caveat.UNCONFIRMED: Text(
-            key="caveat.unconfirmed", ru="Без подтверждения", en="Not confirmed"
+            key="caveat.unconfirmed",
+            ru="Питание выдано без подтверждения других касс",
+            en="A meal served though the other tills could not confirm it",
         ),
     }
 )
@@ -240,12 +314,12 @@ def cashier_view(state: TillState) -> CashierView:
 
 
 def _look(phase: Phase, shown: Shown | None) -> tuple[Text, Colour, Text | None]:
-    if shown is None:
+    if shown is None or phase is Phase.DECIDING:
         word, colour = PHASE_LOOKS[phase]
-        return word, colour, None
+        return word, colour, WAITING if phase is Phase.DECIDING else None
     if shown.notice is not None:
-        word = WORD_REFUSED if shown.notice is Notice.NOT_RECORDED else WORD_AGAIN
-        colour = Colour.RED if shown.notice is Notice.NOT_RECORDED else Colour.AMBER
+        final = shown.notice is Notice.NOT_RECORDED or shown.notice in OTHER_CARD_TEXTS
+        word, colour = (WORD_REFUSED, Colour.RED) if final else (WORD_AGAIN, Colour.AMBER)
         return word, colour, NOTICE_TEXTS[shown.notice]
     assert shown.decision is not None
     reason = REASON_TEXTS[shown.decision.reason]

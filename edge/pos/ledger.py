@@ -17,10 +17,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from edge.model import MINUTES_PER_WEEK, Account, ListState, Now, Spend
+from edge.model import MINUTES_PER_WEEK, Account, ListState, Now, Pieces, Spend
 
 MAIN_STREAM = "main"  # The stream of a station's own facts: the only one that spends.
 TAKINGS_ACCOUNT = "takings"  # The other side of a sale; whose takings, the fact's header says.
+# Payers that are nobody's account: what entitlements pay, what the city charged before, the drawer.
+MEALS_ACCOUNT = "meals"
+PREORDERS_ACCOUNT = "preorders"
+CASH_ACCOUNT = "cash"
 SECONDS_PER_DAY = 24 * 60 * 60
 MINUTES_PER_DAY = 24 * 60
 DAYS_PER_WEEK = 7
@@ -48,6 +52,23 @@ def available_minor(account: Account, purse: str, tail: Iterable[Spend], vector:
     return base - sum(s.amount_minor for s in _above(tail, vector) if s.purse == purse)
 
 
+def bought_pieces(
+    account: Account,
+    pieces: Iterable[Pieces],
+    vector: Vector,
+    category: str,
+    business_date: str,
+) -> int:
+    """Pieces of a category bought on this business date, as far as this till knows."""
+    base = account.items_day.get(category, 0) if account.spent_date == business_date else 0
+    return base + sum(
+        one.pieces
+        for one in dict.fromkeys(pieces)
+        if (one.category, one.business_date) == (category, business_date)
+        and one.sequence > vector.get((one.device, MAIN_STREAM, one.epoch), 0)
+    )
+
+
 def spent_day_minor(
     account: Account, tail: Iterable[Spend], vector: Vector, business_date: str
 ) -> int:
@@ -70,7 +91,8 @@ def spent_week_minor(
 
 
 def postings_for(account_id: str, amount_minor_by_purse: Mapping[str, int]) -> tuple[Posting, ...]:
-    """Both sides of a sale, purse by purse in order of name; a purse that pays nothing has none."""
+    """Both sides of what one payer pays, purse by purse in order of name; a purse that pays nothing
+    has none."""
     postings: list[Posting] = []
     for purse, amount_minor in sorted(amount_minor_by_purse.items()):
         assert amount_minor >= 0
@@ -109,13 +131,14 @@ def base_age_days(
 def _above(tail: Iterable[Spend], vector: Vector) -> Iterator[Spend]:
     """The part of the tail that the base does not include, each fact once.
 
-    An epoch the vector never saw counts as 0. A peer's facts only ever lower what is available:
-    what a void gave back counts at the till that sold, the city tells the others.
+    An epoch the vector never saw counts as 0. A peer's facts only lower what is available, but for
+    a hold of its own that ended: what a void gave back counts at the till that sold, the city
+    tells the others.
     """
     for spend in dict.fromkeys(tail):
         if spend.sequence <= vector.get((spend.device, MAIN_STREAM, spend.epoch), 0):
             continue
-        if spend.own or spend.amount_minor > 0:
+        if spend.own or spend.amount_minor > 0 or spend.hold_ended:
             yield spend
 
 

@@ -24,6 +24,7 @@ from enum import StrEnum, unique
 from edge.model import Product, PurchaseReason
 from edge.pos.basket import QUANTITY_MAX, Basket, BasketProblem
 from edge.pos.decision import PurchaseDecision
+from edge.pos.tender import Ask
 
 REPEAT_MS_MAX = 3_000  # lane.md has the same at the gate: a nervous second tap comes sooner.
 SOLD_SHOWN_MS = 4_000  # Our choice: long enough to look up from the tray.
@@ -54,8 +55,24 @@ class Notice(StrEnum):
     NOT_CHARGED = "not_charged"  # A card, but the basket was empty or not charged when it was read.
     SAME_CARD = "same_card"  # A duplicate, while the next basket waits for a card.
     DATE_NEEDED = "date_needed"
-    CARD_NOT_READ = "card_not_read"  # Taken away too early, a phone: it named nobody.
-    CARD_NOT_PROVEN = "card_not_proven"  # Behind a number of its own it could not prove itself.
+    # A card named nobody: one for each failure of `edge/readers/dialogue.py`, named after it.
+    CARD_LEFT_FIELD = "card_left_field"
+    CARD_TWO_CARDS = "card_two_cards"
+    CARD_READER_ERROR = "card_reader_error"
+    CARD_DEADLINE = "card_deadline"
+    CARD_UNKNOWN_FAMILY = "card_unknown_family"
+    CARD_RANDOM_UID = "card_random_uid"
+    CARD_NO_KEY = "card_no_key"
+    CARD_FACTORY_KEY = "card_factory_key"
+    CARD_HELD_BACK = "card_held_back"
+    CARD_KEY_VERSION = "card_key_version"
+    CARD_WRONG_KEY = "card_wrong_key"
+    CARD_LOCKED = "card_card_locked"
+    CARD_BAD_ANSWER = "card_bad_answer"
+    CARD_BAD_MAC = "card_bad_mac"
+    CARD_REPLAYED = "card_replayed"
+    CARD_UNSAFE_CONFIGURATION = "card_unsafe_configuration"
+    NOTHING_DUE = "nothing_due"  # Nothing was ordered for this person and slot.
     NOT_RECORDED = "not_recorded"  # The decision could not be committed, so it does not count.
 
 
@@ -80,6 +97,7 @@ class Deciding:
 
     credential_id: str = field(repr=False)
     basket: Basket
+    tier: int = 0  # What the read proved.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +108,7 @@ class Answered:
     basket: Basket
     decision: PurchaseDecision
     at_ms: int
+    tier: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +126,22 @@ class Shown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenDate:
-    """The business date by the cashier's word, for a clock that cannot be trusted."""
+    """The business date, and the meal's slot, by the cashier's word, for a clock that cannot be
+    trusted."""
 
     local_date: str
     at_ms: int
+    slot: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What goes with a basket, and goes when it does."""
+
+    ask: Ask = field(default_factory=Ask)
+    supervisor: str = ""  # Who answers for an emergency meal or an allergen.
+    why: str = ""  # The cashier's word for what is given in place of what was ordered.
+    collects: bool = False  # Nothing is rung up: the card's pre-orders are the basket.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,9 +153,11 @@ class TillState:
     answered: Answered | None = None
     shown: Shown | None = None
     given_date: GivenDate | None = None
+    wish: Wish = field(default_factory=Wish)
 
     def __post_init__(self) -> None:
-        assert self.charged_at_ms is None or self.basket.lines, "nothing is charged for nothing"
+        charged = self.charged_at_ms is not None
+        assert not charged or self.basket.lines or self.wish.collects, "nothing for nothing"
 
     @property
     def phase(self) -> Phase:
@@ -134,9 +167,11 @@ class TillState:
 
     # ------------------------------------------------------------------- the cashier's hand
 
-    def add(self, product: Product, quantity: int = 1, *, now_ms: int) -> TillState | BasketProblem:
+    def add(
+        self, product: Product, quantity: int = 1, *, grams: int = 0, now_ms: int
+    ) -> TillState | BasketProblem:
         """Ring up so many more. A basket that was charged has to be charged again."""
-        basket = self.basket.add(product, quantity)
+        basket = self.basket.add(product, quantity, grams=grams)
         return basket if isinstance(basket, BasketProblem) else self._edited(basket, now_ms)
 
     def remove(self, product_id: str, quantity: int = QUANTITY_MAX, *, now_ms: int) -> TillState:
@@ -145,6 +180,20 @@ class TillState:
     def cancel(self, *, now_ms: int) -> TillState:
         """The basket is abandoned by the cashier."""
         return self._edited(Basket(), now_ms)
+
+    def wished(self, wish: Wish, *, now_ms: int) -> TillState:
+        """How it is to be paid, and who answers for it. What was charged goes on waiting."""
+        assert self.deciding is None
+        charged = self.charged_at_ms is not None and (self.basket.lines or wish.collects)
+        at_ms = now_ms if charged else None
+        return replace(self, wish=wish, charged_at_ms=at_ms, touched_at_ms=now_ms, shown=None)
+
+    def collect(self, *, date_known: bool, now_ms: int) -> TillState:
+        """Await a card whose pre-orders are to be handed over; what was rung up is put away."""
+        state = replace(self._edited(Basket(), now_ms), wish=replace(self.wish, collects=True))
+        if not date_known:
+            return state._noticed(Notice.DATE_NEEDED, now_ms)
+        return replace(state, charged_at_ms=now_ms)
 
     def charge(self, *, date_known: bool, now_ms: int) -> TillState:
         """Await a card for this basket; an empty one stays open.
@@ -160,7 +209,7 @@ class TillState:
         return replace(self, charged_at_ms=now_ms, touched_at_ms=now_ms, shown=None)
 
     def give_date(
-        self, local_date: str, *, not_before: str, now_ms: int
+        self, local_date: str, *, not_before: str, now_ms: int, slot: str = ""
     ) -> TillState | DateProblem:
         """Take the cashier's word for today; `not_before` is a date that the city has signed.
 
@@ -172,7 +221,9 @@ class TillState:
             return DateProblem.MALFORMED
         if given < not_before:
             return DateProblem.TOO_EARLY
-        return replace(self, given_date=GivenDate(local_date=given, at_ms=now_ms), shown=None)
+        return replace(
+            self, given_date=GivenDate(local_date=given, at_ms=now_ms, slot=slot), shown=None
+        )
 
     def business_date(self, *, clock_trusted: bool, local_date: str, now_ms: int) -> str | None:
         """The date of a sale made now: the clock's if it is trusted, else the cashier's, if any."""
@@ -183,40 +234,56 @@ class TillState:
             return None
         return given.local_date
 
+    def slot(self, *, clock_trusted: bool, clock_slot: str, now_ms: int) -> str:
+        """The meal's slot of a sale made now, as `business_date`; "" between meals."""
+        if clock_trusted:
+            return clock_slot
+        given = self.given_date
+        return "" if given is None or now_ms - given.at_ms > DATE_MS_MAX else given.slot
+
     # ------------------------------------------------------------------------------ the card
 
     def tap(
-        self, credential_id: str, *, read_at_ms: int, now_ms: int
+        self, credential_id: str, *, read_at_ms: int, now_ms: int, tier: int = 0
     ) -> tuple[TillState, TapAnswer]:
-        """A card was read at `read_at_ms`; `DECIDE` hands it to the shell with its basket."""
-        assert self.deciding is None
+        """A card was read at `read_at_ms`; `DECIDE` hands it to the shell with its basket. `tier`
+        is what the read proved: who proves less is another card with the same number."""
         assert read_at_ms <= now_ms
+        if self.deciding is not None:
+            return self, TapAnswer.IGNORED  # Another child's card, while the other tills are asked.
         state = self.step(now_ms=now_ms)
-        if state._is_repeat(credential_id, read_at_ms):
+        if state._is_repeat(credential_id, tier, read_at_ms):
             if state.phase is Phase.AWAITING and state._last_was_sold():
                 # A green light for the former basket would be taken for this one.
                 return state._noticed(Notice.SAME_CARD, now_ms), TapAnswer.IGNORED
             return state._shown_again(now_ms), TapAnswer.REPEATED
         if state.charged_at_ms is None or read_at_ms < state.charged_at_ms:
             return state._noticed(Notice.NOT_CHARGED, now_ms), TapAnswer.IGNORED
-        deciding = Deciding(credential_id=credential_id, basket=state.basket)
+        deciding = Deciding(credential_id=credential_id, basket=state.basket, tier=tier)
         return replace(state, deciding=deciding), TapAnswer.DECIDE
+
+    def composed(self, basket: Basket) -> TillState:
+        """What the card is to be handed, found out by the card."""
+        assert self.deciding is not None and basket.lines
+        return replace(self, deciding=replace(self.deciding, basket=basket))
 
     def answer(self, decision: PurchaseDecision, *, now_ms: int) -> TillState:
         """The decision on `deciding`, committed. Sold: the basket is gone. Else it still waits."""
         deciding = self.deciding
         assert deciding is not None
-        assert decision.total_minor == deciding.basket.total_minor
+        same = decision.total_minor == deciding.basket.total_minor
+        assert same or decision.preorders, "what was ordered has the price it was ordered at"
         answered = Answered(
             credential_id=deciding.credential_id,
             basket=deciding.basket,
             decision=decision,
             at_ms=now_ms,
+            tier=deciding.tier,
         )
         shown = Shown(decision=decision, until_ms=now_ms + _shown_ms(decision))
         state = replace(self, deciding=None, answered=answered, shown=shown, touched_at_ms=now_ms)
         if decision.sold:
-            return replace(state, basket=Basket(), charged_at_ms=None)
+            return replace(state, basket=Basket(), charged_at_ms=None, wish=Wish())
         if state.charged_at_ms is not None:
             return replace(state, charged_at_ms=now_ms)
         return state
@@ -243,7 +310,7 @@ class TillState:
         if state.charged_at_ms is not None and now_ms - state.charged_at_ms > CARD_WAIT_MS_MAX:
             state = replace(state, charged_at_ms=None)
         if state.basket.lines and now_ms - state.touched_at_ms > BASKET_IDLE_MS_MAX:
-            state = replace(state, basket=Basket(), charged_at_ms=None)
+            state = replace(state, basket=Basket(), charged_at_ms=None, wish=Wish())
         return state
 
     def repriced(self, catalogue: Mapping[str, Product]) -> TillState:
@@ -260,7 +327,15 @@ class TillState:
 
     def _edited(self, basket: Basket, now_ms: int) -> TillState:
         assert self.deciding is None
-        return replace(self, basket=basket, charged_at_ms=None, touched_at_ms=now_ms, shown=None)
+        wish = self.wish if basket.lines else Wish()
+        return replace(
+            self,
+            basket=basket,
+            charged_at_ms=None,
+            touched_at_ms=now_ms,
+            shown=None,
+            wish=replace(wish, collects=False),
+        )
 
     def _noticed(self, notice: Notice, now_ms: int) -> TillState:
         return replace(self, shown=Shown(notice=notice, until_ms=now_ms + NOTICE_SHOWN_MS))
@@ -268,10 +343,10 @@ class TillState:
     def _last_was_sold(self) -> bool:
         return self.answered is not None and self.answered.decision.sold
 
-    def _is_repeat(self, credential_id: str, read_at_ms: int) -> bool:
+    def _is_repeat(self, credential_id: str, tier: int, read_at_ms: int) -> bool:
         """The same card again soon after an answer that another tap cannot change."""
         last = self.answered
-        if last is None or last.credential_id != credential_id:
+        if last is None or (last.credential_id, last.tier) != (credential_id, tier):
             return False
         if read_at_ms - last.at_ms > REPEAT_MS_MAX:
             return False

@@ -94,9 +94,11 @@ class Counter:
         self.state = self.state.charge(date_known=True, now_ms=self.now_ms)
         return self
 
-    def tap(self, card: str = "ana", *, read_ago_ms: int = 0) -> TapAnswer:
+    def tap(self, card: str = "ana", *, read_ago_ms: int = 0, tier: int = 0) -> TapAnswer:
         read_at_ms = self.now_ms - read_ago_ms
-        self.state, answer = self.state.tap(card, read_at_ms=read_at_ms, now_ms=self.now_ms)
+        self.state, answer = self.state.tap(
+            card, read_at_ms=read_at_ms, now_ms=self.now_ms, tier=tier
+        )
         deciding = self.state.deciding
         assert (answer is TapAnswer.DECIDE) is (deciding is not None)
         if deciding is not None:
@@ -179,6 +181,19 @@ def test_the_same_card_within_three_seconds_sees_the_former_answer() -> None:
     assert counter.state.shown is not None
     assert counter.state.shown.repeated
     assert counter.state.shown.decision == decision(counter.sold[0][1])
+    assert len(counter.sold) == 1
+
+
+def test_a_clone_that_proves_less_sees_no_green_of_the_card_before_it() -> None:
+    counter = Counter().add().charge()
+    counter.tap(tier=2)
+    counter.wait(1)
+    assert counter.tap(tier=1) is TapAnswer.IGNORED
+    assert counter.notice is Notice.NOT_CHARGED
+    assert counter.tap(tier=2) is TapAnswer.REPEATED
+    counter.add(BUN).charge().wait(1)
+    counter.reason = PurchaseReason.TIER_BELOW_ENROLLED
+    assert counter.tap(tier=1) is TapAnswer.DECIDE, "judged by what it is"
     assert len(counter.sold) == 1
 
 

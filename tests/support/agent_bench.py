@@ -12,12 +12,14 @@ from zoneinfo import ZoneInfo
 from edge import health
 from edge.agent import Agent, Parts
 from edge.clock import Anchor, Clock
+from edge.config import load
 from edge.messages import AnyFact, Stream, decode_fact
 from edge.model import UidKind
 from edge.offline_cache import marks, outbox
 from edge.offline_cache.lookup import Cache
 from edge.offline_cache.record import open_journal
 from edge.offline_cache.store import FileKind, Writer
+from edge.pin import PinDesk
 from edge.readers.reader import CardRead
 from edge.trust import FileKeyStore
 from edge.turnstile.relay import open_lines
@@ -38,6 +40,7 @@ class Bench:
     clock: Clock
     time: list[int]
     rings: list[int] = field(default_factory=list)
+    killed: bool = False  # Ends without a word, as by kill -9: its lines fall, and no more.
 
     @property
     def gate(self) -> Any:
@@ -59,6 +62,15 @@ class Bench:
             )
         )
         self.step()
+
+    def vanish(self) -> None:
+        """What the system does for a process that is killed."""
+        parts = self.agent.parts
+        if parts.lines is not None:
+            parts.lines.close()
+        self.agent.staff.close()
+        parts.cache.close()
+        parts.journal.close()
 
     def walk(self) -> None:
         """A body pushes the arm round."""
@@ -86,10 +98,26 @@ class Bench:
 
 
 @contextmanager
-def station(folder: Path, *, people: int, till: bool = False) -> Iterator[Bench]:
-    """An entrance or a till whose lists were confirmed a moment ago."""
-    settings = build(folder, people, till=till)
-    time = [1_000_000]
+def station(
+    folder: Path,
+    *,
+    people: int,
+    till: bool = False,
+    pins: PinDesk | None = None,
+    device_toml: str = "",
+    active: frozenset[str] = frozenset(),
+    start_ms: int | None = None,
+) -> Iterator[Bench]:
+    """An entrance or a till whose lists were confirmed a moment ago.
+
+    `active` names inputs that are so before the agent starts. With `start_ms` the station of this
+    folder is started again at that time; everything is as it was left.
+    """
+    if start_ms is None:
+        settings = build(folder, people, till=till, device_toml=device_toml)
+    else:
+        settings = load(folder / "device.toml")
+    time = [start_ms or 1_000_000]
     clock = Clock(
         ZoneInfo("Europe/Moscow"), boot=BOOT, mono_ms=lambda: time[0], wall_ms=lambda: 0, ntp=bool
     )
@@ -110,7 +138,9 @@ def station(folder: Path, *, people: int, till: bool = False) -> Iterator[Bench]
         moment=moment,
     )
     wiring = wiring_of(settings)
-    lines = None if wiring is None else open_lines(wiring, now_ms=clock.mono_ms)
+    lines = (
+        None if wiring is None else open_lines(wiring, now_ms=clock.mono_ms, active_at_start=active)
+    )
     reader = HandReader()
     rings: list[int] = []
     parts = Parts(
@@ -123,11 +153,15 @@ def station(folder: Path, *, people: int, till: bool = False) -> Iterator[Bench]
         lines=lines,
         ring_sync=lambda: rings.append(journal.head),
         move_line=None if lines is None else lines.move,
+        pins=pins,
     )
     agent = Agent(parts, moment)
+    bench = Bench(agent, reader, clock, time, rings)
     try:
-        bench = Bench(agent, reader, clock, time, rings)
         bench.step()
         yield bench
     finally:
-        agent.close()
+        if bench.killed:
+            bench.vanish()
+        else:
+            agent.close()

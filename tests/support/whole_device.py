@@ -208,6 +208,7 @@ class Device:
             for ack in acks:
                 if not self.lose_acks(ack):
                     reason = reason or self.uplink.acknowledged(ack, self.now_ms)
+            self.uplink.settle(self.now_ms)
             if reason:
                 self.count("reconnects")
                 self.disconnect()

@@ -1,0 +1,297 @@
+"""Requests of the cashier's page: `{"ok": true, ...}`, or `ok` false and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from edge.agent import Agent
+from edge.counter import Counter, Line
+from edge.model import CorruptData, DeviceFault, Moment, Tender
+from edge.pos.cashier import format_minor
+from edge.pos.tender import Ask
+from edge.pos.till import Wish
+from edge.till_desk import NO_SUPERVISOR, TillDesk
+
+LINES_MAX: Final = 40  # As a basket's.
+NAMES_MAX: Final = 200  # Our choice: five times the children of a class.
+TEXT_CHARS_MAX: Final = 100  # Our choice: an id, or a reason in a few words.
+Answer = dict[str, Any]
+Handler = Callable[[Agent, dict[str, Any], Moment], Answer]
+
+
+def _refuse(why: str) -> Answer:
+    return {"ok": False, "error": why}
+
+
+def _done(problem: str = "", **more: Any) -> Answer:
+    return _refuse(problem) if problem else {"ok": True, **more}
+
+
+def _at_till(
+    handler: Callable[[Counter, TillDesk, dict[str, Any], Moment], Answer],
+) -> Handler:
+    """At a till alone; a disk that refuses is told and stops nothing."""
+
+    def asked(agent: Agent, body: dict[str, Any], moment: Moment) -> Answer:
+        if agent.till is None or agent.till_desk is None:
+            return _refuse("this station is no till")
+        try:
+            return handler(agent.till, agent.till_desk, body, moment)
+        except (DeviceFault, CorruptData) as fault:
+            return _refuse(f"it could not be recorded: {fault}")
+
+    return asked
+
+
+# ------------------------------------------------------------------------------- selling
+
+
+@_at_till
+def _basket(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
+    lines = _lines(body)
+    if isinstance(lines, str):
+        return _refuse(lines)
+    problem = till.set_basket(lines, moment)
+    return _done(problem, total_minor=till.state.basket.total_minor)
+
+
+@_at_till
+def _ring(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
+    lines = _lines(body)
+    if isinstance(lines, str):
+        return _refuse(lines)
+    problem = till.ring_up(lines, moment)
+    return _done(problem, total_minor=till.state.basket.total_minor)
+
+
+@_at_till
+def _charge(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
+    return _done(till.charge(moment, collect=body.get("collect") is True))
+
+
+@_at_till
+def _cancel(till: Counter, _desk: TillDesk, _body: dict[str, Any], moment: Moment) -> Answer:
+    till.cancel(moment)
+    return _done()
+
+
+@_at_till
+def _tender(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
+    """Of what this till takes, what may pay for this basket; empty: all of it."""
+    chosen = []
+    for name in _texts(body, "tenders"):
+        if name not in till.tenders:
+            return _refuse(f"{name!r:.20}: this till takes {', '.join(till.tenders)}")
+        chosen.append(Tender(name))
+    wish = till.state.wish
+    tenders = tuple(chosen) or Ask().tenders
+    return _done(till.wish(replace(wish, ask=replace(wish.ask, tenders=tenders)), moment))
+
+
+@_at_till
+def _cash(till: Counter, _desk: TillDesk, _body: dict[str, Any], moment: Moment) -> Answer:
+    return _done(till.sell_cash(moment))
+
+
+@_at_till
+def _substitute(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
+    """What is given in place of what was ordered, and the site's word for why."""
+    given, why = body.get("given"), _text(body, "why")
+    site = till.cache.small.site
+    words = () if site is None else site.substitutions
+    if why not in words:
+        return _refuse(f'"why" must be one of: {", ".join(words) or "none is set for this site"}')
+    if not isinstance(given, dict) or not 0 < len(given) <= LINES_MAX:
+        return _refuse('"given" must name what is given for each ordered product')
+    products = till.cache.small.products
+    for ordered, instead in given.items():
+        if instead not in products:
+            return _refuse(f"{instead!r:.40}: not in the menu (in place of {ordered!r:.40})")
+    wish = till.state.wish
+    changed = replace(wish, ask=replace(wish.ask, given=dict(given)), why=why)
+    return _done(till.wish(changed, moment))
+
+
+@_at_till
+def _emergency(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
+    """A supervisor feeds a hungry child: the next card pays nothing now and owes the basket. With
+    `cardholder` nobody's card is needed."""
+    if not till.state.basket.lines:
+        return _refuse("ring the meal up first")
+    supervisor = till.staff.supervise(moment)
+    if not supervisor:
+        return _refuse(NO_SUPERVISOR)
+    problem = till.wish(Wish(ask=Ask(emergency=True), supervisor=supervisor), moment)
+    problem = problem or till.charge(moment)
+    cardholder_id = _text(body, "cardholder")
+    if not problem and cardholder_id:
+        problem = till.serve_person(cardholder_id, moment)
+    return _done(problem)
+
+
+@_at_till
+def _override(till: Counter, _desk: TillDesk, _body: dict[str, Any], moment: Moment) -> Answer:
+    """A supervisor answers for this basket though it may hold an allergen."""
+    if not till.state.basket.lines:
+        return _refuse("ring the basket up first")
+    supervisor = till.staff.supervise(moment)
+    if not supervisor:
+        return _refuse(NO_SUPERVISOR)
+    wish = till.state.wish
+    changed = replace(wish, ask=replace(wish.ask, override_allergens=True), supervisor=supervisor)
+    return _done(till.wish(changed, moment) or till.charge(moment))
+
+
+@_at_till
+def _give_date(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
+    return _done(till.give_date(_text(body, "date"), _text(body, "slot"), moment))
+
+
+# ------------------------------------------------------------------------ without a card
+
+
+@_at_till
+def _void(_till: Counter, desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
+    return _done(desk.void(_number(body, "sale"), moment, epoch=_text(body, "epoch")))
+
+
+@_at_till
+def _refund(till: Counter, desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
+    device = _text(body, "device") or till.cache.device
+    epoch = _text(body, "epoch") or till.journal.epoch
+    why = _text(body, "why")
+    if not why:
+        return _refuse('"why" must say why it is given back')
+    return _done(desk.refund(device, epoch, _number(body, "sale"), why, moment))
+
+
+@_at_till
+def _sales(_till: Counter, desk: TillDesk, _body: dict[str, Any], _moment: Moment) -> Answer:
+    """Sales of this shift that can be voided, newest first."""
+    sales = [
+        {
+            "epoch": sale.epoch,
+            "sale": sale.sequence,
+            "total_minor": sale.total_minor,
+            "lines": [[line.product, line.quantity, line.grams] for line in sale.lines],
+        }
+        for sale in desk.sales()
+    ]
+    return _done(sales=sales[::-1][:NAMES_MAX])
+
+
+@_at_till
+def _group_list(till: Counter, desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
+    """All groups; or, of one, its members and to whom a meal is due in the slot."""
+    group, slot = _text(body, "group"), _text(body, "slot") or till.slot(moment)
+    if not group:
+        groups = [
+            {"group": name, "size": len(row.member_ids)} for name, row in desk.groups().items()
+        ]
+        return _done(slot=slot, groups=groups)
+    present = till.cache.present(moment, group) if body.get("from_presence") is True else None
+    members = [
+        {
+            "cardholder": one.cardholder_id,
+            "name": desk.names_of(one.person)[0],
+            "present": one.present,
+            "served": one.served,
+            "due": bool(one.meals),
+            "unconfirmed": any(meal.unconfirmed for meal in one.meals),
+        }
+        for one in desk.members(group, slot, moment, present=present)
+    ]
+    return _done(group=group, slot=slot, members=members)
+
+
+@_at_till
+def _serve_group(till: Counter, desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
+    group, slot = _text(body, "group"), _text(body, "slot") or till.slot(moment)
+    present = till.cache.present(moment, group) if body.get("from_presence") is True else None
+    absent = frozenset(_texts(body, "absent"))
+    served = desk.serve_group(group, slot, absent, moment, present=present)
+    return _refuse(served) if isinstance(served, str) else _done(served=served, slot=slot)
+
+
+@_at_till
+def _close_out(_till: Counter, desk: TillDesk, _body: dict[str, Any], moment: Moment) -> Answer:
+    """The Z report. It is recorded: a second one begins where this one ends."""
+    fact = desk.close_out(moment)
+    if isinstance(fact, str):
+        return _refuse(fact)
+    return _done(
+        number=fact.number,
+        ranges=[[one.epoch, one.first, one.last] for one in fact.ranges],
+        total_minor_by_tender=fact.total_minor_by_tender,
+        totals={name: format_minor(n) for name, n in fact.total_minor_by_tender.items()},
+        count_by_kind=fact.count_by_kind,
+        voids_by_cashier=fact.voids_by_cashier,
+        overrides_by_cashier=fact.overrides_by_cashier,
+        unsent=fact.unsent,
+        business_date=fact.business_date,
+    )
+
+
+# ------------------------------------------------------------------------------- helpers
+
+
+def _lines(body: dict[str, Any]) -> list[Line] | str:
+    found = body.get("lines")
+    if not isinstance(found, list) or len(found) > LINES_MAX:
+        return f'"lines" must be a list of at most {LINES_MAX} [product, quantity]'
+    lines: list[Line] = []
+    for item in found:
+        match item:
+            case [str(product), int(quantity)] if not isinstance(quantity, bool):
+                lines.append((product, quantity))
+            case [str(product), int(quantity), int(grams)] if not (
+                isinstance(quantity, bool) or isinstance(grams, bool)
+            ):
+                lines.append((product, quantity, grams))
+            case _:
+                return f'"lines": {item!r:.60} is not [product, quantity] or with grams behind'
+    return lines
+
+
+def _text(body: dict[str, Any], name: str) -> str:
+    """A short text, "" where there is none."""
+    found = body.get(name, "")
+    if not isinstance(found, str) or len(found) > TEXT_CHARS_MAX:
+        raise ValueError(f'"{name}" must be a text of at most {TEXT_CHARS_MAX} characters')
+    return found
+
+
+def _texts(body: dict[str, Any], name: str) -> list[str]:
+    found = body.get(name, [])
+    if not isinstance(found, list) or len(found) > NAMES_MAX:
+        raise ValueError(f'"{name}" must be a list of at most {NAMES_MAX}')
+    return [_text({name: one}, name) for one in found]
+
+
+def _number(body: dict[str, Any], name: str) -> int:
+    found = body.get(name)
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise ValueError(f'"{name}" must be a number above 0')
+    return found
+
+
+HANDLERS: Final[dict[str, Handler]] = {
+    "basket": _basket,
+    "ring": _ring,
+    "charge": _charge,
+    "cancel": _cancel,
+    "tender": _tender,
+    "cash": _cash,
+    "substitute": _substitute,
+    "emergency": _emergency,
+    "override_allergens": _override,
+    "give_date": _give_date,
+    "void": _void,
+    "refund": _refund,
+    "sales": _sales,
+    "group_list": _group_list,
+    "serve_group": _serve_group,
+    "close_out": _close_out,
+}

@@ -1,0 +1,155 @@
+"""Facts of a till out of what its kernels decided: words of the wire for words of the house. Pure.
+
+The kernels say `takings`, `meals`, `preorders` and `cash`; the city, which has many sites, is told
+whose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from edge.messages import MealUse, Posting, PreorderUse, SaleLine, TenderPart, VersionMark
+from edge.model import ListState, Presentation, PurchaseView
+from edge.pos.basket import Basket
+from edge.pos.decision import HeldAmount, PurchaseDecision
+from edge.pos.ledger import (
+    CASH_ACCOUNT,
+    MEALS_ACCOUNT,
+    PREORDERS_ACCOUNT,
+    TAKINGS_ACCOUNT,
+    postings_for,
+)
+from edge.pos.ledger import Posting as Side
+from edge.pos.tender import SoldLine
+from edge.pos.till import Wish
+
+OF_THE_SITE: Final = {
+    TAKINGS_ACCOUNT: "sales",
+    MEALS_ACCOUNT: "meals",
+    PREORDERS_ACCOUNT: "preorders",
+    CASH_ACCOUNT: "cash",
+}
+NO_VERSION: Final = VersionMark(0, 0)  # Of a list that was never received.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tap:
+    """One card and all that was decided it by, so that it can be decided again."""
+
+    presentation: Presentation
+    reader: str
+    basket: Basket
+    date: str
+    slot: str
+    wish: Wish
+    cardholder_id: str = ""  # Pointed at by name: there was no card.
+
+    def about(
+        self,
+        view: PurchaseView,
+        decision: PurchaseDecision,
+        menu: VersionMark | None,
+        cashier: str,
+    ) -> dict[str, Any]:
+        """What a fact says of it, sold or refused."""
+        return {
+            "credential": self.presentation.credential_id,
+            "tier": self.presentation.tier,
+            "reader": self.reader,
+            "lines": wire_lines(decision.lines),
+            "total_minor": decision.total_minor,
+            "business_date": self.date,
+            "people": mark(view.people),
+            "money": mark(view.money),
+            "menu": menu,
+            "caveats": decision.caveats,
+            "cashier": cashier,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    tap: Tap
+    hold: HeldAmount
+    account_id: str
+    since_ms: int
+
+
+def mark(state: ListState | None) -> VersionMark | None:
+    return None if state is None else VersionMark(state.version.list_epoch, state.version.number)
+
+
+def wire_lines(lines: Iterable[SoldLine]) -> tuple[SaleLine, ...]:
+    return tuple(
+        SaleLine(
+            product=line.line.product.product_id,
+            category=line.line.product.category,
+            quantity=line.quantity,
+            price_minor=line.price_minor,
+            grams=line.line.grams,
+        )
+        for line in lines
+    )
+
+
+def wire_postings(postings: Iterable[Side], site: str) -> tuple[Posting, ...]:
+    return tuple(
+        Posting(
+            account=f"{OF_THE_SITE[p.account_id]}:{site}"
+            if p.account_id in OF_THE_SITE
+            else p.account_id,
+            purse=p.purse,
+            amount_minor=p.amount_minor,
+        )
+        for p in postings
+    )
+
+
+def turned(postings: Iterable[Posting]) -> tuple[Posting, ...]:
+    """What undoes them."""
+    return tuple(
+        Posting(account=p.account, purse=p.purse, amount_minor=-p.amount_minor) for p in postings
+    )
+
+
+def hold_fields(
+    tap: Tap, view: PurchaseView, amount_minor_by_purse: Mapping[str, int], site: str
+) -> dict[str, Any]:
+    """An amount set aside for a basket, posted as its sale would be."""
+    assert view.account is not None and view.cardholder is not None
+    account_id = view.account.account_id
+    return {
+        "account": account_id,
+        "cardholder": view.cardholder.cardholder_id,
+        "postings": wire_postings(postings_for(account_id, amount_minor_by_purse), site),
+        "business_date": tap.date,
+        "money": mark(view.money) or NO_VERSION,
+    }
+
+
+def sale_fields(decision: PurchaseDecision, site: str, *, slot: str, why: str) -> dict[str, Any]:
+    """How a basket was paid and what was claimed with it. `why` is said of what was substituted."""
+    assert decision.sold
+    kinds = {part.tender for part in decision.paid}
+    parts = tuple(
+        TenderPart(tender=part.tender, amount_minor=part.amount_minor, purse=part.purse)
+        for part in decision.paid
+    )
+    return {
+        "tender": decision.tender,
+        "postings": wire_postings(decision.postings, site),
+        "tenders": parts if len(kinds) > 1 else (),
+        "meals": tuple(MealUse(entitlement=name, slot=slot) for name in decision.meals),
+        "preorders": tuple(
+            PreorderUse(
+                preorder=one.preorder_id,
+                substituted=one.substituted,
+                why=why if one.substituted else "",
+            )
+            for one in decision.preorders
+        ),
+        "slot": slot,
+        "overridden": decision.overridden,
+    }
