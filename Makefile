@@ -49,6 +49,9 @@ format: $(VENV)/.test-ready ## Put the code into the one format
 screenshot: $(VENV)/.test-ready ## Make the README's pictures from a running miniature
 	@$(BIN)/python -m hil.screenshot
 
+diagrams: $(VENV)/.test-ready ## Draw the documents' diagrams and tables from the code's data
+	@$(BIN)/python -m hil.diagrams
+
 schemas: $(VENV)/.test-ready ## Write the JSON Schemas of the wire from the code
 	@$(BIN)/python -m hil.schemas
 	@$(BIN)/python -m hil.vectors
@@ -89,4 +92,4 @@ $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-
 	|| { tail -20 $(VENV)/install.log >&2; exit 1; }
 endef
 
-.PHONY: help run test check bench nightly format screenshot schemas lock clean
+.PHONY: help run test check bench nightly format screenshot diagrams schemas lock clean

@@ -23,28 +23,40 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from edge import logs
+from edge.admissions import Admissions
 from edge.clock import Anchor, Clock
 from edge.counter import Counter
-from edge.gate import Gate
+from edge.desk import Desk
+from edge.handover import Handovers
 from edge.keeper import Keeper
 from edge.keyring import Keyring
-from edge.messages import PassageFact, ProfileRow, ScopeKey, Stream
-from edge.model import CorruptData, DeviceFault, Moment, PassageResult, SetupProblem, Station
-from edge.offline_cache import outbox, standing
+from edge.lanes import Lanes, end_grants
+from edge.lasting import Lasting
+from edge.messages import ProfileRow, ScopeKey
+from edge.model import CorruptData, DeviceFault, Moment, SetupProblem, Station
+from edge.names import Names
+from edge.offline_cache import lane_standing, marks, standing
 from edge.offline_cache.card_counters import CardCounters
-from edge.offline_cache.lookup import Cache
+from edge.offline_cache.lookup import MUSEUM, Cache
 from edge.offline_cache.peers import Known, note_seen, seen_of
 from edge.offline_cache.record import Journal
 from edge.order_rules import Here
 from edge.orders import Orders
+from edge.pin import PinChecker, PinDesk
 from edge.pos.till import Phase
 from edge.readers.reader import CardRead, LinkDown, LinkUp, Reader, ReadFailed, Signal
 from edge.settings import DeviceSettings
+from edge.staff import Staff
+from edge.till_desk import TillDesk
+from edge.till_devices import Codes, Prints, TillDevices
 from edge.trust import KeyStore, ScopeKeys, credential_id, open_scope_keys
 from edge.turnstile.lines import Lines
 from edge.turnstile.officer import Light
 
 LOOK_MS = 1_000  # house.md: a look every second covers a lost doorbell.
+IDENTIFY_MS = 3_000  # Our choice: long enough to walk along a row of gates.
+IDENTIFY_EVERY_MS = 600  # Our choice: two short beeps and a pause, so that an ear can follow it.
+ANSWER_STANDS_MS = 2_000  # A person's own answer goes before; as long as an OSDP lamp shows it.
 TAPS_KEPT = 512  # Our choice: a morning at one lane; enough for a hundredth part.
 LIGHT_SIGNALS = {
     Light.GREEN: Signal.GRANTED,
@@ -63,6 +75,7 @@ class ReaderState:
     access_point_id: str
     up: bool = False
     reason: str = "not yet opened"
+    answered_ms: int | None = None  # When it last showed a person's answer.
 
 
 @dataclass(slots=True)
@@ -79,6 +92,10 @@ class Parts:
     ring_sync: Callable[[], None]
     move_line: Callable[[str, bool], None] | None = None  # Virtual inputs only.
     keyring: Keyring | None = None  # What readers may ask of cards; None: numbers alone.
+    pins: PinDesk | None = None  # Who checks the PINs of staff; None: a worker of our own.
+    printer: Prints | None = None  # Beside a till.
+    scanner: Codes | None = None
+    wake: Callable[[], None] = lambda: None  # After what waits was put in a queue.
 
 
 class Agent:
@@ -91,43 +108,65 @@ class Agent:
             name: ReaderState(reader, point) for name, (reader, point) in parts.readers.items()
         }
         self.counters: dict[str, int] = {}
-        self.gates: dict[str, Gate] = {}
         self.till: Counter | None = None
+        self.till_desk: TillDesk | None = None
+        self.till_devices: TillDevices | None = None
         self.lockdown = standing.lockdown(parts.journal.writer.db)
         self.stopping = False  # By order: the process is to end, and be started again.
         self._level = logs.LevelKeeper(parts.settings.log_level)
+        self._identify_until_ms: int | None = None
+        self._identify_due_ms: int | None = None  # None: nobody wants to know.
         self.taps_ms: deque[int] = deque(maxlen=TAPS_KEPT)  # How long each took, read to answer.
-        self._gate_by_line: dict[str, Gate] = {}
         self._log = logs.get("agent")
         self._keys: dict[str, ScopeKeys] = {}
         self._sealed: list[ScopeKey] = []
         self._told: tuple[Mapping[str, ProfileRow], ScopeKeys | None] = ({}, None)  # The keyring.
         self._looked_ms: int | None = None
+        self._not_read = Lasting()
+        self._told_suspects = marks.suspects(parts.journal.writer.db)
         self._seen: Known = seen_of(parts.journal.writer.db)  # Of peers, as last noted.
         self._rung_at = 0
         self._reads_before = 0
+        alive_ms = lane_standing.last_recorded_ms(parts.journal.writer.db)  # Before our first fact.
         self.keeper = Keeper(
             parts.journal, parts.cache, station=parts.settings.station, count=self.count
         )
         self.keeper.look(moment, None)  # An old copy is noticed before its next fact.
         counters = CardCounters(parts.journal.writer.db)
+        self.staff = Staff(
+            parts.cache,
+            parts.journal,
+            counters,
+            station=parts.settings.station,
+            desk=parts.pins or PinChecker(parts.wake),
+            keys=lambda: self._keys.get(parts.cache.scopes["people"]),
+            count=self.count,
+        )
+        names = Names(lambda: self._keys.get(parts.cache.scopes["people"]), self.count)
         if parts.settings.station is Station.TILL:
             self.till = Counter(parts.cache, parts.journal, counters, self.count, parts.clock.zone)
-        for name, point in parts.settings.access_points().items():
-            assert parts.lines is not None
-            gate = Gate(
-                point,
-                lines=parts.lines,
-                cache=parts.cache,
-                journal=parts.journal,
-                counters=counters,
-                count=self.count,
-                moment=moment,
-                lockdown=self.lockdown,
+            self.till.staff = self.staff
+            self.till.standing.ready(moment)
+            self.till_desk = TillDesk(self.till, names, self.count)
+            self.till_devices = TillDevices(
+                self.till,
+                self.till_desk,
+                parts.settings,
+                printer=parts.printer,
+                scanner=parts.scanner,
             )
-            self.gates[name] = gate
-            if point.rotation is not None:
-                self._gate_by_line[point.rotation.line_id] = gate
+        self.lanes = Lanes(
+            parts.settings.lanes,
+            lines=parts.lines,
+            cache=parts.cache,
+            journal=parts.journal,
+            counters=counters,
+            count=self.count,
+            moment=moment,
+            lockdown=self.lockdown,
+            alive_ms=alive_ms,
+        )
+        self.gates = self.lanes.gates
         here = Here(
             access_points={name: gate.point.direction for name, gate in self.gates.items()},
             readers=len(self.readers),
@@ -136,8 +175,34 @@ class Agent:
         self.orders = Orders(
             parts.cache, parts.journal, self.gates, here=here, actions=self, count=self.count
         )
+        self.desk: Desk | None = None
+        self.admissions: Admissions | None = None
+        if parts.settings.station is Station.ADMISSION:
+            self.admissions = Admissions(
+                parts.cache,
+                parts.journal,
+                counters,
+                self.gates,
+                readers={name: point for name, (_, point) in parts.readers.items()},
+                count=self.count,
+            )
+        elif self.gates:
+            handovers = None
+            if parts.settings.station is Station.PRESCHOOL:
+                handovers = Handovers(parts.cache, parts.journal, names=names, count=self.count)
+            self.desk = Desk(
+                parts.cache,
+                parts.journal,
+                self.gates,
+                names=names,
+                locks=self,
+                handovers=handovers,
+                count=self.count,
+            )
+            for gate in self.gates.values():
+                gate.desk = self.desk
         self.orders.close_unacted(moment)
-        self._end_grants(moment)
+        end_grants(parts.journal, moment)
 
     # ------------------------------------------------------------------------ one step
 
@@ -145,16 +210,21 @@ class Agent:
         """Everything that waits: bodies before taps, taps before orders, then time itself."""
         if rung or self._looked_ms is None or moment.mono_ms - self._looked_ms >= LOOK_MS:
             self._look(moment)
-        if self.parts.lines is not None:
-            for event in self.parts.lines.poll():
-                self._gate_by_line[event.line_id].take_line(event, moment)
+        self.lanes.take_lines(moment)
         for name, state in self.readers.items():
             self._take_reads(name, state, moment)
         self.orders.take(moment)
-        for gate in self.gates.values():
-            gate.step(moment)
+        self.lanes.step(moment)
+        if self.desk is not None:
+            self.desk.step(moment)
+        if self.admissions is not None:
+            self.admissions.step(moment)
         if self.till is not None:
-            self.till.step(moment)
+            self._step_till(self.till, moment)
+        if self.till_devices is not None:
+            self.till_devices.step(moment)
+        self.staff.step(moment)
+        self._go_on_identifying(moment.mono_ms)
         busy = self._busy()
         self.keeper.step(moment, busy=busy)
         self.stopping = self.stopping or (self.keeper.wants_restart and not busy)
@@ -162,9 +232,24 @@ class Agent:
             self._rung_at = self.parts.journal.head
             self.parts.ring_sync()
 
+    def _step_till(self, till: Counter, moment: Moment) -> None:
+        """A basket that waited for the other tills is answered at the reader too."""
+        waited = till.busy
+        till.step(moment)
+        if waited and not till.busy:
+            for name, state in self.readers.items():
+                state.reader.signal(self._signal_for(name, state))
+                state.answered_ms = moment.mono_ms
+
     def due_ms(self) -> int | None:
         """When `step` is needed at the latest though nothing arrives."""
-        due = [ms for gate in self.gates.values() if (ms := gate.due_ms()) is not None]
+        due = [] if (lanes_ms := self.lanes.due_ms()) is None else [lanes_ms]
+        if self._identify_due_ms is not None:
+            due.append(self._identify_due_ms)
+        if self.desk is not None and (desk_ms := self.desk.due_ms()) is not None:
+            due.append(desk_ms)
+        if self.till is not None and (held_ms := self.till.due_ms()) is not None:
+            due.append(held_ms)
         if self._looked_ms is not None:
             due.append(self._looked_ms + LOOK_MS)
         return min(due, default=None)
@@ -173,9 +258,21 @@ class Agent:
         self.counters[name] = self.counters.get(name, 0) + 1
 
     def identify(self) -> None:
-        """Show at every reader which device this is."""
+        """Show at every reader which device this is, for `IDENTIFY_MS` from the next step on."""
+        self._identify_until_ms, self._identify_due_ms = None, 0
+
+    def _go_on_identifying(self, now_ms: int) -> None:
+        if self._identify_due_ms is None or now_ms < self._identify_due_ms:
+            return
+        if self._identify_until_ms is None:
+            self._identify_until_ms = now_ms + IDENTIFY_MS
+        if now_ms >= self._identify_until_ms:
+            self._identify_due_ms = None
+            return
+        self._identify_due_ms = now_ms + IDENTIFY_EVERY_MS
         for state in self.readers.values():
-            state.reader.signal(Signal.ASK)
+            if state.answered_ms is None or now_ms - state.answered_ms >= ANSWER_STANDS_MS:
+                state.reader.signal(Signal.ASK)
 
     def lock_down(self, on: bool, moment: Moment) -> None:
         """By order, and on disk already: nobody comes in, or everybody may again."""
@@ -216,9 +313,10 @@ class Agent:
             match event:
                 case CardRead():
                     shown = self.parts.clock.moment()
-                    self.take_read(event, state.access_point_id, shown)
+                    for_staff = self.take_read(event, state.access_point_id, shown)
                     self.taps_ms.append(self.parts.clock.mono_ms() - shown.mono_ms)
-                    state.reader.signal(self._signal_for(state.access_point_id))
+                    state.reader.signal(Signal.ASK if for_staff else self._signal_for(name, state))
+                    state.answered_ms = moment.mono_ms
                 case LinkUp():
                     state.up, state.reason = True, ""
                     self._log.info("reader up", reader=name)
@@ -230,46 +328,67 @@ class Agent:
                     gate = self.gates.get(state.access_point_id)
                     if self.till is not None:
                         self.till.show_failed_read(failure, moment)
+                    elif self.admissions is not None:
+                        self.admissions.show_failed_read(name, failure, moment)
                     elif gate is not None:
                         gate.show_failed_read(failure, moment)
+                    state.reader.signal(self._signal_for(name, state))
+                    state.answered_ms = moment.mono_ms
 
-    def take_read(self, read: CardRead, access_point_id: str, moment: Moment) -> None:
-        """One card, to the gate or the till it was shown at."""
+    def take_read(self, read: CardRead, access_point_id: str, moment: Moment) -> bool:
+        """One card, to the gate or the till it was shown at; True: somebody signs in with it."""
         self.count("reads")
         if read.evidence is not None and read.evidence.failure is not None:
             self.count(f"not_proven_{read.evidence.failure}")
+        if self.admissions is not None:
+            self._admit(self.admissions, read, moment)
+            return False
         keys = self._keys.get(self.parts.cache.scopes["people"])
-        identifier = "" if keys is None else self._identify_card(read, keys)
+        identifier = "" if keys is None else self._identify_card(read, keys)[0]
+        if self.staff.take_tap(identifier, read, moment):
+            return True
         if self.till is not None:
             self.till.tap(identifier, read, moment, keys)
         elif access_point_id in self.gates:
             self.gates[access_point_id].tap(identifier, read, moment, keys)
+        return False
 
-    def _signal_for(self, access_point_id: str) -> Signal:
+    def _admit(self, admissions: Admissions, read: CardRead, moment: Moment) -> None:
+        """A card at a museum has another name: under the key of the list of all the city."""
+        keys = self._keys.get(self.parts.cache.scopes[MUSEUM])
+        identifier, version = ("", 0) if keys is None else self._identify_card(read, keys)
+        admissions.tap(identifier, version, read, moment)
+
+    def _signal_for(self, reader_id: str, state: ReaderState) -> Signal:
         """What the reader's own lamp says: the same as the screen beside it."""
+        if self.till is not None and self.till.busy:
+            return Signal.ASK
         if self.till is not None:
             return Signal.GRANTED if self.till.view().colour == "green" else Signal.REFUSED
-        gate = self.gates.get(access_point_id)
+        if self.admissions is not None:
+            return LIGHT_SIGNALS[self.admissions.light(reader_id)]
+        gate = self.gates.get(state.access_point_id)
         return Signal.DOWN if gate is None else LIGHT_SIGNALS[gate.shown.light]
 
-    def _identify_card(self, read: CardRead, keys: ScopeKeys) -> str:
-        """The list's name for this card, by the key the list in force was made with. "" when that
-        cannot be told: then nobody can be looked up, and the person goes to the officer."""
+    def _identify_card(self, read: CardRead, keys: ScopeKeys) -> tuple[str, int]:
+        """The list's name for this card, by the key the list in force was made with, and that
+        key's version. "" when that cannot be told: then nobody can be looked up, and the person
+        goes to the officer."""
         try:
             version = self.parts.cache.identifier_version(keys.scope)
         except (CorruptData, DeviceFault) as problem:
             self.count("lookup_failed")
-            self._log.error("cannot read the list of people", reason=str(problem))
-            return ""
-        secret = keys.identifier.get(version, keys.newest_identifier)
-        return credential_id(secret, read.kind, read.uid)
+            self._log.error("cannot read a list of cards", reason=str(problem))
+            return "", 0
+        held = version if version in keys.identifier else max(keys.identifier)
+        return credential_id(keys.identifier[held], read.kind, read.uid), held
 
     # --------------------------------------------------------------- what sync has for us
 
     def _look(self, moment: Moment) -> None:
         """Time, keys and small lists; big ones are looked up tap by tap."""
         self._looked_ms = moment.mono_ms
-        cache = self.parts.cache
+        cache, alone = self.parts.cache, True
         try:
             cache.refresh()
             anchor = cache.anchor()
@@ -285,10 +404,20 @@ class Agent:
                 self._sealed = sealed
             self._renew_keyring()
             self._note_seen()
+            alone = bool(self.gates) and cache.alone(moment)
+            if self.till is not None:
+                self.till.look(moment)
+            if self.till_desk is not None:
+                self.till_desk.look(moment)
+            if self._not_read.over():
+                self._log.info("what the city sent can be read again")
         except (CorruptData, DeviceFault) as problem:
             self.count("look_failed")
-            self._log.error("cannot read what the city sent", reason=str(problem))
+            if self._not_read.is_news(str(problem), now_ms=moment.mono_ms):
+                self._log.error("cannot read what the city sent", reason=str(problem))
+        self._tell_suspects()
         for gate in self.gates.values():
+            gate.alone = alone
             gate.reader_up = any(
                 state.up
                 for state in self.readers.values()
@@ -296,15 +425,28 @@ class Agent:
             )
         self.keeper.look(moment, self._part_states())
 
+    def _tell_suspects(self) -> None:
+        """sync looks at a picture that could not be read, and fetches it again if it must."""
+        suspects = self.parts.cache.suspects
+        if suspects == self._told_suspects:
+            return
+        try:
+            marks.tell_suspects(self.parts.journal.writer, suspects)
+        except (CorruptData, DeviceFault):
+            self.count("suspects_untold")  # Told at the next look.
+            return
+        self._told_suspects = dict(suspects)
+        self.parts.ring_sync()
+
     def _part_states(self) -> dict[str, tuple[str, str]]:
         """What the city may want to know went or came back."""
         states = {
             f"reader {name}": ("up", "") if state.up else ("down", state.reason)
             for name, state in self.readers.items()
         }
-        for name, gate in self.gates.items():
-            states[f"access point {name}"] = ("up" if gate.ready else "down", "")
-        return states
+        if self.till_devices is not None:
+            states |= self.till_devices.states()
+        return states | self.lanes.part_states()
 
     def _note_seen(self) -> None:
         """A till's sales rest from here on what its peers have done so far; they are told so."""
@@ -335,35 +477,17 @@ class Agent:
             if opened is not None:
                 self._keys[scope] = opened
 
-    def _end_grants(self, moment: Moment) -> None:
-        """Every grant ends in a result: of one whose agent ended before it, nobody can know."""
-        journal = self.parts.journal
-        life = outbox.lives(journal.writer.db, Stream.MAIN)[-1]
-        grants = outbox.unended_grants(journal.writer.db, life)
-        if not grants:
-            return
-        with journal.record(moment) as ending:
-            for grant in grants:
-                ending.add(
-                    PassageFact(
-                        **ending.stamp(moment),
-                        access_point=grant.access_point,
-                        zone=grant.zone,
-                        direction=grant.direction,
-                        result=PassageResult.UNKNOWN,
-                        passage=f"{grant.epoch}.{grant.sequence}",
-                        cardholder=grant.cardholder,
-                    )
-                )
-
     def close(self) -> None:
         """Let go of readers, lines and files; lines first, they hold a gate."""
-        if self.parts.lines is not None:
-            self.parts.lines.close()
+        moment = self.parts.clock.moment()
+        self.lanes.close(moment)
         try:
-            self._end_grants(self.parts.clock.moment())
+            end_grants(self.parts.journal, moment)
         except (DeviceFault, CorruptData) as problem:
             self._log.error("open grants stay without an end", reason=str(problem))
+        self.staff.close()
+        if self.till_devices is not None:
+            self.till_devices.close()
         for reader, _ in self.parts.readers.values():
             reader.close()
         if self.parts.keyring is not None:

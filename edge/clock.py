@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from datetime import time as time_of_day
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -22,6 +23,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised.
 TIMEX_BYTES = 256  # sizeof(struct timex) is 208 on 64-bit Linux; room to spare.
 NTP_LOOK_MS = 10_000  # Our choice: the kernel's state is asked at most every 10 s.
+MIDNIGHT = time_of_day()
 FLOOR_SLACK_MS = 5_000  # Our choice: signed time travels; so far below is not "below".
 
 
@@ -120,4 +122,5 @@ def moment_at(
         quality=quality,
         minute_of_week=local.weekday() * 1440 + local.hour * 60 + local.minute,
         local_date=local.date().isoformat(),
+        day_start_ms=int(datetime.combine(local.date(), MIDNIGHT, zone).timestamp()) * 1000,
     )

@@ -8,56 +8,32 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from edge.config_lanes import LaneReader
+from edge.config_till import read_printer, read_scanner
 from edge.logs import LEVELS
-from edge.model import Direction, SetupProblem, Station
+from edge.model import SetupProblem, Station
 from edge.settings import (
     BAUD_DEFAULT,
-    PULSE_MS_CEILING,
-    PULSE_MS_DEFAULT,
-    PULSE_MS_MIN,
     READER_FRAMES,
-    WAIT_MS_CEILING,
-    WAIT_MS_DEFAULT,
-    AccessPointSettings,
     DeviceSettings,
     Folders,
     LaneSettings,
-    LineSettings,
-    Pull,
     ReaderSettings,
     reader_problems,
 )
+from edge.toml_table import Problem, Table, shown
 
 SCHEMA: Final = 1
 FILE_BYTES_MAX: Final = 256 * 1024  # Our choice: a hundred times the largest sensible file.
-NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")  # protocol.md: fits a topic and a CN.
 PORT_MAX: Final = 65_535  # TCP.
-PIN_MAX: Final = 27  # The 40-pin header of every Raspberry Pi has BCM 0..27.
 ENDPOINT: Final = re.compile(r"mqtts?://[^/\s:]+(:\d{1,5})?")
-VALUE_CHARS_SHOWN: Final = 80  # Our choice: one line on a technician's screen.
 KEY_CHARS_SHOWN: Final = 160  # Our choice: longer than any key of ours.
-LANE_DRIVERS: Final = ("lgpio", "mock")
 WITH_LANES: Final = (Station.ENTRANCE, Station.PRESCHOOL)
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """One thing that is wrong with the file."""
-
-    key: str
-    found: str
-    do: str
-
-    def __str__(self) -> str:
-        return f"{self.key}: {self.found}; {self.do}"
 
 
 class ConfigProblem(SetupProblem):
@@ -110,7 +86,7 @@ class _Checker:
         self.base = base
         self.problems: list[Problem] = []
         self._taken: dict[str, str] = {}
-        self._pins: dict[int, str] = {}
+        self._lanes = LaneReader(self.wrong, self._unique)
         self._ports: dict[str, str] = {}
 
     def wrong(self, key: str, found: str, do: str) -> None:
@@ -120,23 +96,29 @@ class _Checker:
             self.problems.append(problem)
 
     def device(self, table: dict[str, Any], source: Path) -> DeviceSettings | None:
-        root = _Table(self, "", table)
+        root = Table(self.wrong, "", table)
         schema = root.get("schema", int, 0)
         if schema != SCHEMA:
-            self.wrong("schema", _shown(schema), f"this software reads schema = {SCHEMA}")
+            self.wrong("schema", shown(schema), f"this software reads schema = {SCHEMA}")
         device = root.table("device")
         folders = root.table("folders")
         city = root.table("city")
         control = root.table("control")
         metrics = root.table("metrics")
+        screens = root.table("screens")
+        printer = read_printer(root.table("printer"), self.wrong) if "printer" in table else None
+        scanner = read_scanner(root.table("scanner"), self.wrong)
         device_id = device.name("id")
         site_id = device.name("site")
         station = device.choice("station", Station)
         time_zone = self._zone(device.get("time_zone", str, "Europe/Moscow"))
         readers = tuple(self._reader(item) for item in root.tables("readers"))
-        lanes = tuple(self._lane(item) for item in root.tables("lanes"))
+        lanes = tuple(self._lanes.read(item) for item in root.tables("lanes"))
         if station is not None:
             self._fit(station, readers, lanes)
+        for name in ("printer", "scanner"):
+            if name in table and station not in (None, Station.TILL):
+                self.wrong(name, f"at a {station}", "only a till has one: remove it")
         settings = DeviceSettings(
             source=source,
             device_id=device_id,
@@ -154,8 +136,12 @@ class _Checker:
             simulated_taps=control.get("simulated_taps", bool, False),
             log_level=self._level(control.get("log_level", str, "info")),
             metrics_port=metrics.number("port", 0, 0, PORT_MAX),
+            screens_port=screens.number("port", 0, 0, PORT_MAX),
+            screens_host=self._address(screens.get("host", str, "127.0.0.1")),
+            printer=printer,
+            scanner=scanner,
         )
-        for part in (device, folders, city, control, metrics, root):
+        for part in (device, folders, city, control, metrics, screens, root):
             part.no_more()
         return settings
 
@@ -163,12 +149,20 @@ class _Checker:
         try:
             ZoneInfo(name)
         except (OSError, ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError.
-            self.wrong("device.time_zone", _shown(name), 'name one like "Europe/Moscow"')
+            self.wrong("device.time_zone", shown(name), 'name one like "Europe/Moscow"')
         return name
+
+    def _address(self, host: str) -> str:
+        try:
+            ip_address(host)
+        except ValueError:
+            do = 'an address of this device; "127.0.0.1": only a screen at the device itself'
+            self.wrong("screens.host", shown(host), do)
+        return host
 
     def _level(self, level: str) -> str:
         if level not in LEVELS:
-            self.wrong("control.log_level", _shown(level), f"one of {', '.join(LEVELS)}")
+            self.wrong("control.log_level", shown(level), f"one of {', '.join(LEVELS)}")
         return level
 
     def _endpoints(self, found: list[Any]) -> tuple[str, ...]:
@@ -176,16 +170,16 @@ class _Checker:
             self.wrong("city.endpoints", "none", 'list one like "mqtts://broker:8883"')
         for number, endpoint in enumerate(found):
             if not isinstance(endpoint, str) or not ENDPOINT.fullmatch(endpoint):
-                self.wrong(f"city.endpoints[{number}]", _shown(endpoint), "write mqtts://HOST:PORT")
+                self.wrong(f"city.endpoints[{number}]", shown(endpoint), "write mqtts://HOST:PORT")
         return tuple(endpoint for endpoint in found if isinstance(endpoint, str))
 
     def _unique(self, key: str, name: str) -> str:
         if name and name in self._taken:
-            self.wrong(key, _shown(name), f"already used at {self._taken[name]}; choose another")
+            self.wrong(key, shown(name), f"already used at {self._taken[name]}; choose another")
         self._taken.setdefault(name, key)
         return name
 
-    def _reader(self, item: _Table) -> ReaderSettings:
+    def _reader(self, item: Table) -> ReaderSettings:
         key_file = item.get("key_file", str, "")
         settings = ReaderSettings(
             reader_id=self._unique(item.path("id"), item.name("id")),
@@ -201,60 +195,14 @@ class _Checker:
             access_point_id=item.get("access_point", str, ""),
         )
         for problem in reader_problems(settings):
-            self.wrong(item.path(problem.key), _shown(problem.found), problem.do)
+            self.wrong(item.path(problem.key), shown(problem.found), problem.do)
         if settings.driver in READER_FRAMES and settings.port:
             taken_by = self._ports.setdefault(settings.port, item.path("port"))
             if taken_by != item.path("port"):
                 do = f"already used at {taken_by}; each reader has a port of its own"
-                self.wrong(item.path("port"), _shown(settings.port), do)
+                self.wrong(item.path("port"), shown(settings.port), do)
         item.no_more()
         return settings
-
-    def _lane(self, item: _Table) -> LaneSettings:
-        lane = LaneSettings(
-            lane_id=self._unique(item.path("id"), item.name("id")),
-            driver=item.one_of("driver", LANE_DRIVERS),
-            access_points=tuple(self._access_point(p) for p in item.tables("access_points")),
-        )
-        if not lane.access_points:
-            self.wrong(item.path("access_points"), "none", "describe at least one direction")
-        item.no_more()
-        return lane
-
-    def _access_point(self, item: _Table) -> AccessPointSettings:
-        name = item.name("id")
-        rotation = item.get("rotation", dict, None)
-        point = AccessPointSettings(
-            access_point_id=self._unique(item.path("id"), name),
-            zone_id=item.name("zone"),
-            direction=item.choice("direction", Direction) or Direction.IN,
-            relay=self._line(item.table("relay"), f"{name}.relay"),
-            rotation=None
-            if rotation is None
-            else self._line(item.table("rotation"), f"{name}.rotation"),
-            pulse_ms_max=item.number(
-                "pulse_ms_max", PULSE_MS_DEFAULT, PULSE_MS_MIN, PULSE_MS_CEILING
-            ),
-            wait_ms_max=item.number("wait_ms_max", WAIT_MS_DEFAULT, 500, WAIT_MS_CEILING),
-        )
-        item.no_more()
-        return point
-
-    def _line(self, item: _Table, line_id: str) -> LineSettings:
-        pin = item.number("pin", None, 0, PIN_MAX)
-        if pin in self._pins and 0 <= pin <= PIN_MAX:
-            self.wrong(
-                item.path("pin"), _shown(pin), f"already wired to {self._pins[pin]}; choose another"
-            )
-        self._pins[pin] = line_id
-        line = LineSettings(
-            line_id=line_id,
-            pin=pin,
-            active_high=item.get("active_high", bool, True),
-            pull=item.choice("pull", Pull, Pull.NONE) or Pull.NONE,
-        )
-        item.no_more()
-        return line
 
     def _fit(
         self,
@@ -273,98 +221,22 @@ class _Checker:
                 if reader.access_point_id not in points:
                     self.wrong(
                         f"readers[{number}].access_point",
-                        _shown(reader.access_point_id),
+                        shown(reader.access_point_id),
                         f"one of {', '.join(sorted(points)) or 'the lanes’ access points'}",
                     )
+        elif station is Station.ADMISSION:
+            # A reader and a screen alone are an admission; a lane is extra.
+            for number, reader in enumerate(readers):
+                if reader.access_point_id not in (points or {""}):
+                    do = (
+                        f"one of {', '.join(sorted(points))}" if points else "no lane: leave it out"
+                    )
+                    found = shown(reader.access_point_id)
+                    self.wrong(f"readers[{number}].access_point", found, do)
         elif lanes:
             self.wrong("lanes", f"{len(lanes)} at a {station}", "only entrances drive lanes")
-
-
-class _Table:
-    """One table of the file, with its place in it for messages."""
-
-    def __init__(self, checker: _Checker, at: str, table: Mapping[str, Any]) -> None:
-        self._checker, self._at, self._table = checker, at, table
-        self._seen: set[str] = set()
-
-    def path(self, key: str) -> str:
-        return f"{self._at}.{key}" if self._at else key
-
-    def get(self, key: str, kind: type[T], default: T | None) -> T:
-        self._seen.add(key)
-        value = self._table.get(key)
-        if value is None:
-            return default  # type: ignore[return-value]  # None only where a caller asks for it
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            self._checker.wrong(self.path(key), _shown(value), f"must be {_WORDS[kind]}")
-            return default if default is not None else kind()
-        return value
-
-    def name(self, key: str) -> str:
-        value = self.get(key, str, "")
-        if not NAME.fullmatch(value):
-            self._checker.wrong(
-                self.path(key), _shown(value), "use a-z, 0-9 and -, at most 64 characters"
-            )
-        return value
-
-    def one_of(self, key: str, words: tuple[str, ...]) -> str:
-        value = self.get(key, str, "")
-        if value not in words:
-            self._checker.wrong(self.path(key), _shown(value), f"one of {', '.join(words)}")
-        return value
-
-    def choice(self, key: str, kind: Callable[[str], T], default: T | None = None) -> T | None:
-        value = self.get(key, str, "")
-        if not value and default is not None:
-            return default
-        try:
-            return kind(value)
-        except ValueError:
-            words = ", ".join(str(word) for word in kind)  # type: ignore[attr-defined]
-            self._checker.wrong(self.path(key), _shown(value), f"one of {words}")
-            return None
-
-    def number(self, key: str, default: int | None, least: int, most: int) -> int:
-        value = self.get(key, int, default if default is not None else -1)
-        if not least <= value <= most:
-            found = _shown(value) if key in self._table else "nothing"
-            self._checker.wrong(self.path(key), found, f"a number from {least} to {most}")
-        return value
-
-    def table(self, key: str) -> _Table:
-        value: dict[str, Any] = self.get(key, dict, {})
-        return _Table(self._checker, self.path(key), value)
-
-    def tables(self, key: str) -> list[_Table]:
-        value: list[Any] = self.get(key, list, [])
-        tables = []
-        for number, item in enumerate(value):
-            at = f"{self.path(key)}[{number}]"
-            if isinstance(item, dict):
-                tables.append(_Table(self._checker, at, item))
-            else:
-                self._checker.wrong(at, _shown(item), "must be a table")
-        return tables
-
-    def no_more(self) -> None:
-        """What nobody asked for is a mistyped key."""
-        for key in sorted(self._table.keys() - self._seen):
-            self._checker.wrong(self.path(key), "not a key of this file", "remove or mend it")
-
-
-def _shown(value: object) -> str:
-    """A value as a message shows it: never long, whatever stands in the file."""
-    try:
-        return repr(value)[:VALUE_CHARS_SHOWN]
-    except (ValueError, RecursionError):  # A number of 5,000 digits, a table in a table in a …
-        return f"a {type(value).__name__} too large to show"
-
-
-_WORDS: Final[dict[type, str]] = {
-    str: "text in quotes",
-    int: "a whole number",
-    bool: "true or false",
-    list: "a list",
-    dict: "a table",
-}
+        for number, lane in enumerate(lanes):
+            if (lane.driver, lane.port) != (lanes[0].driver, lanes[0].port):
+                do = "all lanes of a device use one driver, and one relay board"
+                found = f"{lane.driver} {lane.port}".strip()
+                self.wrong(f"lanes[{number}].driver", shown(found), do)

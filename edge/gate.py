@@ -7,13 +7,14 @@ the kernels answer. Every rule is theirs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from edge import logs
-from edge.messages import AccessFact, PassageFact, Unrecorded, VersionMark
+from edge.access_fact import access_fact, policy_of
+from edge.messages import PassageFact, Unrecorded
 from edge.model import (
     AccessPoint,
-    AccessPolicy,
     AccessReason,
     CacheView,
     CorruptData,
@@ -23,12 +24,13 @@ from edge.model import (
     Outcome,
     Presentation,
 )
+from edge.names import Names
 from edge.offline_cache.card_counters import CardCounters
 from edge.offline_cache.lookup import Cache
 from edge.offline_cache.record import Journal
 from edge.readers.reader import CardRead, ReadFailure
 from edge.settings import AccessPointSettings
-from edge.trust import ScopeKeys, unseal_column
+from edge.trust import ScopeKeys
 from edge.turnstile import officer
 from edge.turnstile.decision import AccessDecision, decide_access
 from edge.turnstile.lines import LineEvent, Lines
@@ -36,6 +38,8 @@ from edge.turnstile.passage import (
     Alarm,
     Answer,
     Fault,
+    Fire,
+    FireReset,
     Free,
     Grant,
     LetGo,
@@ -55,9 +59,22 @@ NOTHING_HELD = CacheView(
 )
 
 
+class Followers(Protocol):
+    """The officer's desk, as a gate tells it what happens."""
+
+    def view(self, gate: Gate, view: CacheView, moment: Moment) -> CacheView: ...
+
+    def decided(
+        self, gate: Gate, access: str, view: CacheView, decision: AccessDecision, moment: Moment
+    ) -> None: ...
+
+    def ended(self, gate: Gate, result: Result, moment: Moment) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class _LastTap:
     credential_id: str
+    tier: int
     at_ms: int
     view: officer.LaneView
     reason: AccessReason
@@ -77,10 +94,14 @@ class Gate:
         count: Callable[[str], None],
         moment: Moment,
         lockdown: bool = False,
+        fire_active: bool = False,
+        fire_unreset: bool = False,
     ) -> None:
         self.point = point
         self.lockdown = lockdown and point.direction is Direction.IN
         self.reader_up = False
+        self.alone = False  # A lane of the school is not heard.
+        self.desk: Followers | None = None
         self.out_of_order = False  # Its line does not move: nobody is told to pass.
         self.shown = officer.WAITING
         self.unrecorded: dict[str, int] = {}  # Happened while the disk refused.
@@ -98,6 +119,8 @@ class Gate:
             direction_of(point).passage,
             now_ms=moment.mono_ms,
             sensor_active=rotation is not None and lines.is_active(rotation.line_id),
+            fire_active=fire_active,
+            fire_unreset=fire_unreset,
             lockdown=lockdown,
         )
 
@@ -113,7 +136,7 @@ class Gate:
             and counter is not None
             and self._counters.is_replayed(credential_id, counter)
         )
-        if self._is_repeat(credential_id, read.at_ms):
+        if self._is_repeat(credential_id, read):
             assert self._last is not None
             self._count("repeats")
             former = self._last.view
@@ -134,7 +157,8 @@ class Gate:
             direction=self.point.direction,
             lockdown=self.lockdown,
         )
-        decision = decide_access(presentation, view, point, moment.now(), self._policy())
+        policy = policy_of(self._cache.small.site, zone=self.point.zone_id, alone=self.alone)
+        decision = decide_access(presentation, view, point, moment.now(), policy)
         cardholder = view.cardholder
         cardholder_id = None if cardholder is None else cardholder.cardholder_id
         passage_id = self._record_decision(presentation, read, view, decision, moment)
@@ -142,7 +166,7 @@ class Gate:
             # The relay moves now, before anything is drawn or told.
             granted = Grant(passage_id=passage_id, cardholder_id=cardholder_id)
             self._carry_out(self.passage.step(moment.mono_ms, granted), moment)
-        name, group = self._names(view, keys)
+        name, group = Names(lambda: keys, self._count).of(cardholder)
         self._count(f"access_{decision.outcome}")
         answer = officer.decided(
             decision.outcome,
@@ -151,8 +175,13 @@ class Gate:
             group=group,
             passage=passage_id,
             now_ms=moment.mono_ms,
+            hot_why=view.hot_why,
+            cardholder=cardholder_id or "",
+            photo="" if cardholder is None else cardholder.photo_hash,
         )
-        self._last = _LastTap(credential_id, read.at_ms, answer, decision.reason)
+        if self.desk is not None:
+            self.desk.decided(self, passage_id, view, decision, moment)
+        self._last = _LastTap(credential_id, read.tier, read.at_ms, answer, decision.reason)
         if decision.outcome is not Outcome.GRANT:
             self.shown = answer
             return
@@ -167,22 +196,58 @@ class Gate:
             self.shown = officer.please_wait(now_ms=moment.mono_ms)
             self._last = None
 
+    @property
+    def shut_why(self) -> str:
+        """Why nobody can be let through by hand or order now; "" when somebody can."""
+        if self.lockdown:
+            return "lockdown"
+        if not self.ready:
+            return "lane_down"
+        return "lane_busy" if self.passage.full else ""
+
     def open_once(self, passage_id: str, moment: Moment) -> bool:
         """By order: one person passes without a card. False when the lane cannot take it."""
-        if self.out_of_order or self.passage.full:
+        if self.shut_why:
             return False
-        granted = Grant(passage_id=passage_id, cardholder_id=None)
-        self._carry_out(self.passage.step(moment.mono_ms, granted), moment)
-        self._views[passage_id] = officer.decided(
+        self.admit(passage_id, moment)
+        return True
+
+    def admit(
+        self,
+        passage_id: str,
+        moment: Moment,
+        *,
+        cardholder_id: str | None = None,
+        name: str = "",
+        group: str = "",
+    ) -> None:
+        """One person passes by a grant that is on disk already, whoever gave it."""
+        granted = Grant(passage_id=passage_id, cardholder_id=cardholder_id)
+        answer = officer.decided(
             Outcome.GRANT,
             AccessReason.AUTHORIZED,
-            name="",
-            group="",
+            name=name,
+            group=group,
             passage=passage_id,
             now_ms=moment.mono_ms,
+            cardholder=cardholder_id or "",
         )
-        self._show_granted()
-        return True
+        last = self._last
+        if last is not None and cardholder_id and last.view.cardholder == cardholder_id:
+            # The same card again is answered as the lane is now, and no new question to anybody.
+            reason = AccessReason.AUTHORIZED
+            self._last = replace(last, at_ms=moment.mono_ms, view=answer, reason=reason)
+        self._carry_out(self.passage.step(moment.mono_ms, granted), moment)
+        if self.passage.holds(passage_id):
+            self._views[passage_id] = answer
+            self._show_granted()
+        elif self.passage.free:
+            self.shown = officer.freed(answer, now_ms=moment.mono_ms)
+
+    def show_refused(self, moment: Moment) -> None:
+        """The officer said no to who waits here."""
+        self._last = None
+        self.shown = officer.refused_by_officer(now_ms=moment.mono_ms)
 
     def lock_down(self, on: bool, moment: Moment) -> None:
         """By order: nobody comes in until it is lifted. Way out stays as it is."""
@@ -199,9 +264,22 @@ class Gate:
         """What the sensor saw, at its own time."""
         self._carry_out(self.passage.step(event.at_ms, Rotated(active=event.active)), moment)
 
+    def take_fire(self, active: bool, moment: Moment) -> None:
+        """The fire alarm's wire: free until it is clear and `end_fire` is called."""
+        self._carry_out(self.passage.step(moment.mono_ms, Fire(active=active)), moment)
+
+    def end_fire(self, moment: Moment) -> None:
+        """By an officer, and on disk already."""
+        self._carry_out(self.passage.step(moment.mono_ms, FireReset()), moment)
+
     def step(self, moment: Moment) -> None:
         self._carry_out(self.passage.step(moment.mono_ms), moment)
-        if self.out_of_order and not self._line_problem():
+        problem = self._line_problem()
+        if problem and not self.out_of_order:  # Gone while nobody passed: do not ask anybody to.
+            self.out_of_order = True
+            self._log.error("the line does not move", reason=problem)
+            self._carry_out(self.passage.step(moment.mono_ms, Fault(on=True)), moment)
+        if self.out_of_order and not problem:
             self.out_of_order = False
             self._log.info("the line moves again")
             self._carry_out(self.passage.step(moment.mono_ms, Fault(on=False)), moment)
@@ -221,6 +299,8 @@ class Gate:
         return self._lines.is_active(self.point.relay.line_id)
 
     def screen(self, moment: Moment) -> officer.LaneView:
+        if self.passage.free:
+            return officer.FIRE if self.point.direction is Direction.OUT else officer.FIRE_OUTSIDE
         if self.out_of_order:
             return officer.LANE_DOWN
         if self.passage.state is State.HELD:
@@ -235,15 +315,15 @@ class Gate:
         relay = self.point.relay.line_id
         return next((text for text in self._lines.problems() if relay in text), "")
 
-    def _is_repeat(self, credential_id: str, read_at_ms: int) -> bool:
+    def _is_repeat(self, credential_id: str, read: CardRead) -> bool:
         """The same card again so soon that the answer cannot be another, unless it was told to
-        tap again."""
+        tap again. One that proves more or less than before is not the same card."""
         last = self._last
         return (
             last is not None
             and bool(credential_id)
-            and last.credential_id == credential_id
-            and 0 <= read_at_ms - last.at_ms <= REPEAT_MS_MAX
+            and (last.credential_id, last.tier) == (credential_id, read.tier)
+            and 0 <= read.at_ms - last.at_ms <= REPEAT_MS_MAX
             and last.reason not in (AccessReason.STALE_READ, AccessReason.REPLAYED)
         )
 
@@ -251,45 +331,12 @@ class Gate:
         if not credential_id:
             return NOTHING_HELD  # No key of the list yet: nobody can be looked up.
         try:
-            return self._cache.access_view(credential_id, self.point.zone_id, moment)
+            view = self._cache.access_view(credential_id, self.point.zone_id, moment)
+            return view if self.desk is None else self.desk.view(self, view, moment)
         except (CorruptData, DeviceFault) as problem:
             self._count("lookup_failed")
             self._log.error("cannot read the list of people", reason=str(problem))
             return NOTHING_HELD
-
-    def _policy(self) -> AccessPolicy:
-        site = self._cache.small.site
-        if site is None:
-            return AccessPolicy()
-        return AccessPolicy(
-            list_age_amber_s=site.list_age_amber_s,
-            list_age_refer_s=site.list_age_refer_s,
-            passback_mode=site.passback_mode,
-            passback_window_s=site.passback_window_s,
-        )
-
-    def _names(self, view: CacheView, keys: ScopeKeys | None) -> tuple[str, str]:
-        """The opened name and group, for this screen only."""
-        person = view.cardholder
-        if person is None or keys is None:
-            return "", ""
-        row_key = person.cardholder_id.encode()
-        try:
-            return (
-                unseal_column(
-                    keys.seal, person.sealed_name, scope=keys.scope, row_key=row_key, column="name"
-                ),
-                unseal_column(
-                    keys.seal,
-                    person.sealed_group,
-                    scope=keys.scope,
-                    row_key=row_key,
-                    column="group",
-                ),
-            )
-        except CorruptData:
-            self._count("unseal_failed")
-            return "", ""  # The decision stands; the officer sees no name.
 
     def _record_decision(
         self,
@@ -300,39 +347,16 @@ class Gate:
         moment: Moment,
     ) -> str:
         """The decision's fact, committed. A disk that refuses stops no tap: it is counted."""
-        people = view.people
-        version = None if people is None else people.version
         try:
             with self._journal.record(moment) as tap:
                 self._counters.write(tap.db)
                 passage_id = tap.add(
-                    AccessFact(
-                        **tap.stamp(moment),
-                        access_point=self.point.access_point_id,
-                        zone=self.point.zone_id,
-                        direction=self.point.direction,
-                        reader=read.reader_id,
-                        tier=read.tier,
-                        credential=presentation.credential_id,
-                        cardholder=None
-                        if view.cardholder is None
-                        else view.cardholder.cardholder_id,
-                        outcome=decision.outcome,
-                        reason=decision.reason,
-                        caveats=tuple(sorted(decision.caveats)),
-                        people=None
-                        if version is None
-                        else VersionMark(version.list_epoch, version.number),
-                        list_age_s=None if people is None else people.age_s,
-                        read_age_ms=presentation.age_ms,
-                    )
+                    access_fact(tap.stamp(moment), self.point, read, presentation, view, decision)
                 )
             self._counters.written()
             return passage_id
         except (DeviceFault, CorruptData) as fault:
-            self._unrecordable("access", fault)
-            self._unrecorded_grants += 1
-            return f"{self._journal.epoch}.unrecorded-{self._unrecorded_grants}"
+            return self.unrecordable("access", fault)
 
     def _carry_out(self, answers: Sequence[Answer], moment: Moment) -> None:
         """In order: what the lane is to do, and what became of a grant."""
@@ -402,6 +426,15 @@ class Gate:
         except (DeviceFault, CorruptData) as fault:
             for _ in results:
                 self._unrecordable("passage", fault)
+        for result in results:
+            if self.desk is not None:
+                self.desk.ended(self, result, moment)
+
+    def unrecordable(self, kind: str, fault: Exception) -> str:
+        """A grant that the disk refused is counted, and stands: its name for the lane."""
+        self._unrecordable(kind, fault)
+        self._unrecorded_grants += 1
+        return f"{self._journal.epoch}.unrecorded-{self._unrecorded_grants}"
 
     def _unrecordable(self, kind: str, fault: Exception) -> None:
         if not self.unrecorded:

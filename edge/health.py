@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from edge.agent import Agent
 from edge.model import CorruptData, DeviceFault, Moment
 from edge.offline_cache.record import SOFTWARE
+from edge.screen_lane import desk_screen, lane_screens
+from edge.screen_till import till_screen
+from edge.settings import LaneSettings
+from edge.turnstile.lines import Lines
 
 
 def status(agent: Agent, moment: Moment) -> dict[str, Any]:
@@ -46,6 +50,7 @@ def status(agent: Agent, moment: Moment) -> dict[str, Any]:
                     agent.gates[point.access_point_id].out_of_order for point in lane.access_points
                 ),
                 "problems": [] if agent.parts.lines is None else list(agent.parts.lines.problems()),
+                **_lane(agent, lane),
                 "access_points": [
                     _access_point(agent, point.access_point_id) for point in lane.access_points
                 ],
@@ -57,15 +62,23 @@ def status(agent: Agent, moment: Moment) -> dict[str, Any]:
             "epoch": journal.epoch,
             "head": journal.head,
             "acknowledged": agent.parts.cache.acknowledged("main", journal.epoch),
-            "unrecorded": sum(sum(g.unrecorded.values()) for g in agent.gates.values()),
+            "unrecorded": sum(sum(g.unrecorded.values()) for g in agent.gates.values())
+            + (0 if agent.admissions is None else agent.admissions.unrecorded),
         },
         "counters": agent.counters
-        | ({} if agent.parts.keyring is None else agent.parts.keyring.counts()),
+        | ({} if agent.parts.keyring is None else agent.parts.keyring.counts())
+        | line_counts(agent.parts.lines),
         "disk": agent.keeper.status(moment),
         "lockdown": agent.lockdown,
+        "alone": any(gate.alone for gate in agent.gates.values()),
         "tap_ms": spread_of(agent.taps_ms),
         "simulated_taps": settings.simulated_taps,
     }
+
+
+def line_counts(lines: Lines | None) -> dict[str, int]:
+    """What a driver of lines counts of its own troubles."""
+    return {} if lines is None else {f"lines_{name}": n for name, n in lines.counts().items()}
 
 
 def spread_of(times_ms: Sequence[int]) -> dict[str, int]:
@@ -87,29 +100,23 @@ def spread_of(times_ms: Sequence[int]) -> dict[str, int]:
 
 def screens(agent: Agent, moment: Moment) -> dict[str, Any]:
     """Answer to `{"request": "screen"}`: what stands in front of people now, names included."""
-    shown: list[dict[str, Any]] = []
-    for name, gate in agent.gates.items():
-        view = gate.screen(moment)
-        shown.append(
-            {
-                "access_point": name,
-                "direction": gate.point.direction,
-                "state": view.state,
-                "word": view.word,
-                "colour": view.light,
-                "reason": view.reason,
-                "text": view.text,
-                "name": view.name,
-                "group": view.group,
-                "passage": view.passage,
-                "lane_state": gate.passage.state,
-            }
-        )
+    shown = lane_screens(agent, moment)
     if agent.till is not None:
-        shown.append(_till_screen(agent))
+        page = till_screen(agent.till, moment)
+        if agent.till_devices is not None:
+            page |= agent.till_devices.screen()
+            page["notes"] += agent.till_devices.notes()
+        shown.append(page)
     for screen in shown:
         screen["disk"] = agent.keeper.trouble
-    return {"ok": True, "screens": shown}
+    return {
+        "ok": True,
+        "station": agent.parts.settings.station,
+        "clock_trusted": moment.clock_trusted,
+        "screens": shown,
+        "staff": agent.staff.screen(moment),
+        **desk_screen(agent, moment),
+    }
 
 
 def menu(agent: Agent) -> dict[str, Any]:
@@ -123,9 +130,25 @@ def menu(agent: Agent) -> dict[str, Any]:
                 "name": product.name,
                 "category": product.category,
                 "price_minor": product.price_minor,
+                "weighed": product.weighed,
+                "barcode": product.barcode,
             }
             for product in agent.till.products()
         ],
+    }
+
+
+def _lane(agent: Agent, settings: LaneSettings) -> dict[str, Any]:
+    """Fire, alarms, and every wire as it is now, by its id."""
+    lane, lines = agent.lanes.by_id[settings.lane_id], agent.parts.lines
+    assert lines is not None
+    return {
+        "fire": lane.fire,
+        "alarms": list(lane.alarms),
+        "lines": {
+            line.line_id: lines.is_active(line.line_id)
+            for line in (*settings.inputs, *settings.outputs)
+        },
     }
 
 
@@ -152,42 +175,3 @@ def _lists(agent: Agent, moment: Moment) -> dict[str, Any]:
         }
         for scope, state in states.items()
     }
-
-
-def _till_screen(agent: Agent) -> dict[str, Any]:
-    assert agent.till is not None
-    view, state = agent.till.view(), agent.till.state
-    return {
-        "till": True,
-        "phase": state.phase,
-        "state": _till_state(agent),
-        "word": view.word.ru,
-        "word_en": view.word.en,
-        "colour": view.colour,
-        "reason": "" if view.reason is None else view.reason.key,
-        "text": "" if view.reason is None else view.reason.ru,
-        "text_en": "" if view.reason is None else view.reason.en,
-        "basket": [
-            {
-                "product": line.product.product_id,
-                "name": line.product.name,
-                "quantity": line.quantity,
-                "price_minor": line.product.price_minor,
-            }
-            for line in state.basket.lines
-        ],
-        "total_minor": state.basket.total_minor,
-        "answer_total": view.answer_total,
-        "without": list(view.without),
-        "without_total": view.without_total,
-        "short": view.short,
-        "repeated": view.repeated,
-    }
-
-
-def _till_state(agent: Agent) -> str:
-    assert agent.till is not None
-    shown = agent.till.state.shown
-    if shown is None or shown.decision is None:
-        return "open" if shown is None else "notice"
-    return "sold" if shown.decision.sold else "refused"

@@ -15,7 +15,7 @@ from typing import Any, Final
 from edge import logs
 from edge.messages import Stream
 from edge.model import CorruptData, DeviceFault, Moment, Station
-from edge.offline_cache import epochs, marks, outbox, retention
+from edge.offline_cache import epochs, marks, outbox, retention, till_books
 from edge.offline_cache.epochs import EdgeStep
 from edge.offline_cache.lookup import Cache
 from edge.offline_cache.marks import Seen, StoreView
@@ -329,6 +329,7 @@ class Keeper:
                 acknowledged=self._seen.get(life.epoch, Seen()).acknowledged,
                 included=included.get(life.epoch, 0),
                 aged=aged[life.life],
+                shift_closed=till_books.closed_up_to(journal.writer.db, life.epoch),
             )
             up_to = retention.droppable_up_to(life, until, reach, current=current)
             gone = retention.drop_facts(journal.writer, life, up_to)

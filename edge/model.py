@@ -232,6 +232,7 @@ class Moment:
     quality: ClockQuality
     minute_of_week: int
     local_date: str  # ISO date in the station's time zone; the business date of a sale.
+    day_start_ms: int = 0  # When that date began, UTC: what others did since counts as of today.
 
     @property
     def clock_trusted(self) -> bool:
@@ -288,6 +289,10 @@ class Cardholder:
     sealed_name: bytes = field(default=b"", repr=False)
     sealed_group: bytes = field(default=b"", repr=False)
     photo_hash: str = ""
+    # Of a guardian: what they are to each ward, and those whom a court or the family barred.
+    sealed_relations: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    barred_ward_ids: frozenset[str] = frozenset()
+    group: str = ""  # Id of the class or group.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,7 +314,16 @@ class CacheView:
     cardholder: Cardholder | None
     last_direction: Direction | None  # Of the last passage taken in this zone.
     last_passage_age_s: int | None = None  # None: unknown or of another day.
+    hot_why: str = ""  # lost, replaced, blocked; for the officer's text.
     choice_pending: bool = False  # A guardian's dialogue opened at entry has no choice yet.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionView:
+    """What the city-wide list says of one card: no person, a category alone."""
+
+    visitors: ListState | None  # None: no list was ever received.
+    category: str | None  # None: not on it.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,6 +347,8 @@ class Product:
     allergens: frozenset[str]
     allergens_checked: bool
     purse: str
+    weighed: bool = False  # `price_minor` is for a kilogram.
+    barcode: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,6 +357,7 @@ class LineItem:
 
     product: Product
     quantity: int
+    grams: int = 0  # Of a weighed product, whose quantity is 1.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,6 +374,8 @@ class Account:
     spent_date: str
     banned_products: frozenset[str]
     banned_categories: frozenset[str]
+    item_limits: Mapping[str, int] = field(default_factory=dict)  # Category -> pieces a day.
+    items_day: Mapping[str, int] = field(default_factory=dict)  # Bought on `spent_date`.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,6 +389,65 @@ class Spend:
     amount_minor: int
     business_date: str
     own: bool = True
+    hold_ended: bool = False  # A hold of that till sold or released: it gives back everywhere.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pieces:
+    """How many pieces of a category a fact above the vector sold, or a void gave back."""
+
+    device: str
+    epoch: str
+    sequence: int
+    category: str
+    pieces: int
+    business_date: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerTill:
+    """Another till of the roster, as far as it is known here."""
+
+    device: str
+    heard: bool  # A heartbeat made in the last moments came from it.
+    complete: bool  # Nothing of what it said it had done is missing here.
+    covers: Mapping[str, int]  # Own epoch -> it has seen my facts so far, and I hold all it had
+    # done by then.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entitlement:
+    """A right to a meal in some slots of a day; dates are ISO."""
+
+    entitlement_id: str
+    slots: tuple[str, ...]
+    categories: tuple[str, ...]  # Of the products it pays for, a piece of each a slot.
+    first_date: str
+    last_date: str
+    weekdays: tuple[int, ...]  # ISO 8601: Monday is 1.
+    except_dates: tuple[str, ...]
+    owner_till: str = ""  # Of the class, or its own; "": by rendezvous hash.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preorder:
+    """Meals chosen beforehand, and not known to be collected."""
+
+    preorder_id: str
+    business_date: str
+    slot: str
+    lines: tuple[tuple[str, int, int], ...]  # product, quantity, price_minor of one piece
+    charged: bool  # The city has debited it already.
+
+
+def meal_claim(business_date: str, slot: str, entitlement_id: str) -> str:
+    """What a person claims once: a meal by an entitlement."""
+    return f"meal/{business_date}/{slot}/{entitlement_id}"
+
+
+def preorder_claim(preorder_id: str) -> str:
+    """What a person claims once: a pre-order."""
+    return f"preorder/{preorder_id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -384,3 +462,8 @@ class PurchaseView:
     account: Account | None
     tail: tuple[Spend, ...]
     vector: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    peers: tuple[PeerTill, ...] = ()  # The other tills of the roster: none, no cap.
+    pieces: tuple[Pieces, ...] = ()
+    entitlements: tuple[Entitlement, ...] = ()
+    preorders: tuple[Preorder, ...] = ()
+    claims: frozenset[str] = frozenset()  # Meals and pre-orders known to be handed over.

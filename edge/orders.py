@@ -14,6 +14,7 @@ from typing import Protocol
 
 from edge import logs
 from edge.gate import Gate
+from edge.lasting import Lasting
 from edge.messages import Order, OrderAnswer, OrderOutcome, decode_json, digest_of
 from edge.model import CorruptData, DeviceFault, Moment
 from edge.offline_cache import standing
@@ -54,6 +55,7 @@ class Orders:
         self._actions = actions
         self._count = count
         self._passed = 0  # Orders up to here are answered, or sync's.
+        self._failing = Lasting()
         self._log = logs.get("orders")
 
     def take(self, moment: Moment) -> None:
@@ -61,14 +63,27 @@ class Orders:
         try:
             after = max(self._passed, self._journal.last_counter())
             for counter, payload in self._cache.waiting_orders(after):
-                order = decode_json(Order, payload)
-                assert order.counter == counter
-                if carried_by(order) is Process.EDGE:
-                    self._answer(order, payload, moment)
+                self._take_one(counter, payload, moment)
                 self._passed = counter
+            self._failing.over()
         except (DeviceFault, CorruptData) as problem:
             self._count("orders_failed")
-            self._log.error("cannot answer orders", reason=str(problem))
+            if self._failing.is_news(str(problem), now_ms=moment.mono_ms):
+                self._log.error("cannot answer orders", reason=str(problem))
+
+    def _take_one(self, counter: int, payload: bytes, moment: Moment) -> None:
+        """One that cannot be read holds up no other: it is refused under its counter."""
+        try:
+            order = decode_json(Order, payload)
+            if order.counter != counter:
+                raise CorruptData(f"order {counter}: says that it is {order.counter}")
+        except CorruptData as problem:
+            self._count("orders_undecodable")
+            self._log.error("an order cannot be read", counter=counter, reason=str(problem))
+            self._record_answer(counter, "", payload, moment, why="undecodable")
+            return
+        if carried_by(order) is Process.EDGE:
+            self._answer(order, payload, moment)
 
     def close_unacted(self, moment: Moment) -> None:
         """At start: accepted before the process ended, and nothing came of it."""
@@ -77,20 +92,37 @@ class Orders:
 
     def _answer(self, order: Order, payload: bytes, moment: Moment) -> None:
         why = judge(order, moment=moment, here=self._here)
+        point = order.access_point if not why else None
+        key = self._record_answer(
+            order.counter, order.order, payload, moment, why=why, access_point=point
+        )
+        if not why:
+            self._act(order, key, moment)
+
+    def _record_answer(
+        self,
+        counter: int,
+        order: str,
+        payload: bytes,
+        moment: Moment,
+        *,
+        why: str,
+        access_point: str | None = None,
+    ) -> str:
+        """`why` is empty when it is accepted. The answer's own key."""
         with self._journal.record(moment, order_digest=digest_of(payload)) as answering:
             key = answering.add(
                 OrderAnswer(
                     **answering.stamp(moment),
-                    counter=order.counter,
-                    order=order.order[:64],
+                    counter=counter,
+                    order=order[:64],
                     accepted=not why,
                     why=why,
-                    access_point=order.access_point if not why else None,
+                    access_point=access_point,
                 )
             )
         self._count("orders_refused" if why else "orders_accepted")
-        if not why:
-            self._act(order, key, moment)
+        return key
 
     def _act(self, order: Order, key: str, moment: Moment) -> None:
         """Carry it out; `key` names the answer's fact."""
@@ -98,9 +130,8 @@ class Orders:
             case Word.OPEN_ONCE:
                 assert order.access_point is not None
                 gate = self._gates[order.access_point]
-                opened = gate.open_once(key, moment)
-                shut = "lockdown" if gate.lockdown else "lane_busy"
-                self._record_outcome(order.counter, moment, "" if opened else shut)
+                shut = gate.shut_why or ("" if gate.open_once(key, moment) else "lane_busy")
+                self._record_outcome(order.counter, moment, shut)
             case Word.LOCKDOWN_ON | Word.LOCKDOWN_OFF:
                 on = order.order == Word.LOCKDOWN_ON
                 self._record_outcome(order.counter, moment, "", lockdown=on)

@@ -10,14 +10,22 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from edge import health, logs
-from edge.agent import Agent
+from edge.agent import IDENTIFY_MS, Agent
 from edge.control import Request
 from edge.model import Moment, SetupProblem, UidKind
 from edge.readers.reader import CardRead
+from edge.requests_devices import HANDLERS as OF_DEVICES
+from edge.requests_lane import HANDLERS as OF_LANE
+from edge.requests_photo import HANDLERS as OF_PHOTOS
+from edge.requests_staff import HANDLERS as OF_STAFF
+from edge.requests_till import HANDLERS as OF_TILL
 
-IDENTIFY_MS: Final = 3_000  # Our choice: long enough to walk along a row of gates.
 UID_BYTES_MAX: Final = 10  # ISO/IEC 14443-3.
-LINES_MAX: Final = 40  # As a basket's.
+# What nobody's hand at a screen asks for; everything else says that somebody is there.
+NO_HAND: Final = frozenset(
+    {"status", "screen", "menu", "tap", "move", "identify", "logs", "occupancy", "photo"}
+    | {"handover_screen", "handover_choose"}  # A guardian's hand, and not the officer's.
+)
 LOG_MINUTES_MAX: Final = 24 * 60  # As of an order; the ring seldom reaches further back.
 
 
@@ -28,6 +36,8 @@ def answer(agent: Agent, request: Request, moment: Moment) -> None:
         known = ", ".join(sorted(HANDLERS))
         request.answer(_refuse(f"unknown request {request.name!r:.40}; known: {known}"))
         return
+    if request.name not in NO_HAND:
+        agent.staff.touch(moment)
     try:
         request.answer(handler(agent, request.body, moment))
     except (TypeError, ValueError, OverflowError) as error:
@@ -48,25 +58,6 @@ def _screen(agent: Agent, _body: dict[str, Any], moment: Moment) -> dict[str, An
 
 def _menu(agent: Agent, _body: dict[str, Any], _moment: Moment) -> dict[str, Any]:
     return _refuse("this station is no till") if agent.till is None else health.menu(agent)
-
-
-def _basket(agent: Agent, body: dict[str, Any], moment: Moment) -> dict[str, Any]:
-    if agent.till is None:
-        return _refuse("this station is no till")
-    found = body.get("lines")
-    if not isinstance(found, list) or len(found) > LINES_MAX:
-        return _refuse(f'"lines" must be a list of at most {LINES_MAX} [product, quantity]')
-    lines = []
-    for item in found:
-        match item:
-            case [str(product), int(quantity)] if not isinstance(quantity, bool):
-                lines.append((product, quantity))
-            case _:
-                return _refuse(f'"lines": {item!r:.60} is not [product, quantity]')
-    problem = agent.till.set_basket(lines, moment)
-    if problem:
-        return _refuse(problem)
-    return {"ok": True, "total_minor": agent.till.state.basket.total_minor}
 
 
 def _tap(agent: Agent, body: dict[str, Any], moment: Moment) -> dict[str, Any]:
@@ -98,8 +89,7 @@ def _move(agent: Agent, body: dict[str, Any], _moment: Moment) -> dict[str, Any]
     if not isinstance(active, bool):
         return _refuse('"active" must be true or false')
     for lane in agent.parts.settings.lanes:
-        names = {p.rotation.line_id for p in lane.access_points if p.rotation is not None}
-        if line not in names:
+        if line not in {known.line_id for known in lane.inputs}:
             continue
         try:
             agent.move(line, active)
@@ -126,9 +116,15 @@ HANDLERS: Final[dict[str, Callable[[Agent, dict[str, Any], Moment], dict[str, An
     "status": _status,
     "screen": _screen,
     "menu": _menu,
-    "basket": _basket,
     "tap": _tap,
     "move": _move,
     "identify": _identify,
     "logs": _logs,
+    **OF_LANE,
+    **OF_PHOTOS,
+    **OF_STAFF,
+    **OF_TILL,
+    **OF_DEVICES,
 }
+# What a page of the station may ask; the rest is the technician's and the bench's.
+SCREEN_REQUESTS: Final = frozenset({"screen", "menu", *OF_LANE, *OF_STAFF, *OF_TILL, *OF_DEVICES})

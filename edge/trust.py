@@ -98,6 +98,7 @@ class Verifier:
 
     def __init__(self, root: Root) -> None:
         self.root_version = root.version
+        self.list_epoch = root.list_epoch  # No list may name a higher one.
         self._keys: dict[str, tuple[str, Ed25519PublicKey]] = {}
         for key in root.keys:
             public = Ed25519PublicKey.from_public_bytes(from_b64u(key.public))

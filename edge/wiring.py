@@ -7,35 +7,31 @@ lines speak theirs; this is the one place that knows both.
 from __future__ import annotations
 
 from edge.model import SetupProblem
-from edge.settings import AccessPointSettings, DeviceSettings
-from edge.settings import LineSettings as FileLine
-from edge.turnstile.lines import (
-    DirectionSettings,
-    Driver,
-    LaneSettings,
-    LineSettings,
-    Pull,
-    WiringSettings,
-    wiring_problems,
-)
+from edge.settings import AccessPointSettings, DeviceSettings, Driver
+from edge.turnstile.lines import DirectionSettings, LaneSettings, WiringSettings, wiring_problems
 
 
 def wiring_of(settings: DeviceSettings) -> WiringSettings | None:
     """All lines of this device; None where it drives none. `SetupProblem` says what is wrong."""
     if not settings.lanes:
         return None
-    drivers = {lane.driver for lane in settings.lanes}
-    if len(drivers) > 1:
+    means = {(lane.driver, lane.port) for lane in settings.lanes}
+    if len(means) > 1:
+        found = " and ".join(sorted(f"{driver} {port}".strip() for driver, port in means))
         raise SetupProblem(
-            f"{settings.source}: lanes.driver: {' and '.join(sorted(drivers))}; "
-            "all lanes of a device use one driver"
+            f"{settings.source}: lanes.driver: {found}; all lanes of a device use one driver"
         )
+    ((driver, port),) = means
     wiring = WiringSettings(
-        driver=Driver(drivers.pop()),
+        driver=Driver(driver),
+        port=port,
         lanes=tuple(
             LaneSettings(
                 lane_id=lane.lane_id,
                 directions=tuple(direction_of(point) for point in lane.access_points),
+                fire=lane.fire,
+                hold=lane.hold,
+                tamper=lane.tamper,
             )
             for lane in settings.lanes
         ),
@@ -50,14 +46,14 @@ def direction_of(point: AccessPointSettings) -> DirectionSettings:
     """One access point as the wires and the passage machine see it."""
     return DirectionSettings(
         direction=point.direction,
-        relay=_line(point.relay),
-        rotation=None if point.rotation is None else _line(point.rotation),
+        relay=point.relay,
+        rotation=point.rotation,
+        green=point.green,
+        red=point.red,
+        amber=point.amber,
+        buzzer=point.buzzer,
+        button=point.button,
+        drive=point.drive,
         pulse_ms=point.pulse_ms_max,
         wait_ms=point.wait_ms_max,
-    )
-
-
-def _line(line: FileLine) -> LineSettings:
-    return LineSettings(
-        line_id=line.line_id, pin=line.pin, active_high=line.active_high, pull=Pull(line.pull)
     )

@@ -62,7 +62,11 @@ CARRIES: Final[dict[TopicKind, Travels]] = {
     ),
     TopicKind.PULL: Travels((messages.Pull,), JSON),
     TopicKind.PUSH: Travels(
-        (messages.PushManifest, messages.PushChunk, messages.PushDelta, messages.PushKeys), PACK
+        (
+            *(messages.PushManifest, messages.PushChunk, messages.PushDelta, messages.PushKeys),
+            messages.PushPhoto,
+        ),
+        PACK,
     ),
     TopicKind.ORDER: Travels((messages.Order,), LINES, SIGNED),
     TopicKind.HEALTH: Travels((messages.Health,), JSON, "Each minute."),

@@ -9,5 +9,6 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "run": ("hil.run", "run", "Run one school in miniature, with a page to play it on."),
     "tap": ("hil.tap", "tap", "Show a virtual card to a reader of the miniature."),
     "city": ("hil.conformance.command", "city", "Check a city against the rules of the wire."),
+    "family": ("hil.family", "family", "Ask a city what a family asks of it."),
     "network": ("hil.network", "network", "Give the miniature its network, or take it away."),
 }

@@ -1,8 +1,10 @@
 """What the miniature is made of: its folder, its two stations as `device.toml`, its programs. Pure.
 
 One school: an entrance with one lane used both ways, a serial reader at each side of it (13.56 MHz
-cards on the way in, 125 kHz fobs on the way out), and a till with a desktop reader. Everything
-lives below one folder, so a second start goes on where the first one ended.
+cards on the way in, 125 kHz fobs on the way out), and a till with a desktop reader. Beside those of
+the way in and the till stands a PN532, for cards that can prove themselves: a serial reader knows
+numbers and no more. Everything lives below one folder, so a second start goes on where the first
+one ended.
 """
 
 from __future__ import annotations
@@ -27,9 +29,11 @@ PROX_SUFFIX: Final = "-125"  # hil/world/school.py: the 125 kHz fob of the same 
 class ReaderPlace:
     """A virtual reader: what the page calls the place, and what stands there."""
 
+    name: str  # Its own, on the disk too.
     at: str  # in, out, till
     station: str
-    frame: str
+    driver: str = "serial"
+    frame: str = ""  # Of a serial one.
     access_point_id: str = ""
 
 
@@ -55,10 +59,19 @@ class Programs:
 
 
 READERS: Final = (
-    ReaderPlace(at="in", station="entrance", frame="hex_line", access_point_id="north-in"),
-    ReaderPlace(at="out", station="entrance", frame="id12", access_point_id="north-out"),
-    ReaderPlace(at="till", station="till", frame="hex_line"),
+    ReaderPlace(
+        name="in", at="in", station="entrance", frame="hex_line", access_point_id="north-in"
+    ),
+    ReaderPlace(
+        name="in-nfc", at="in", station="entrance", driver="pn532", access_point_id="north-in"
+    ),
+    ReaderPlace(
+        name="out", at="out", station="entrance", frame="id12", access_point_id="north-out"
+    ),
+    ReaderPlace(name="till", at="till", station="till", frame="hex_line"),
+    ReaderPlace(name="till-nfc", at="till", station="till", driver="pn532"),
 )
+PLACES: Final = tuple(dict.fromkeys(place.at for place in READERS))
 STATIONS: Final = (
     StationPlace(name="entrance", device_id="s0001-north", station="entrance", scopes=2),
     StationPlace(name="till", device_id="s0001-till-1", station="till", scopes=4),
@@ -66,8 +79,14 @@ STATIONS: Final = (
 ACCESS_POINTS: Final = {
     place.at: place.access_point_id for place in READERS if place.access_point_id
 }
-# Broadcom numbers: (relay, rotation). Mock lines; the numbers only have to differ.
-PINS: Final = {"in": (17, 27), "out": (22, 23)}
+# Broadcom numbers of mock lines: they only have to differ. Ids are those edge/config.py gives.
+LANE_PINS: Final = {"fire": 5, "hold": 24, "tamper": 6}
+PINS: Final = {
+    "in": {"relay": 17, "rotation": 27, "button": 7, "green": 12, "red": 16, "buzzer": 21},
+    "out": {"relay": 22, "rotation": 23, "button": 8, "green": 13, "red": 19},
+}
+# What a person at the page may do to the lane beside walking through it.
+WIRES: Final = (f"{LANE}.fire", f"{LANE}.tamper", f"{LANE}-in.button")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +106,10 @@ class Folder:
     @property
     def memory(self) -> Path:
         return self.root / "miniature.json"
+
+    @property
+    def tray(self) -> Path:
+        return self.root / "tray.json"
 
     @property
     def logs(self) -> Path:
@@ -111,13 +134,13 @@ class Folder:
     def runtime(self, name: str) -> Path:
         return self.station(name) / "run"
 
-    def reader(self, at: str) -> Path:
-        return self.root / "readers" / at
+    def reader(self, name: str) -> Path:
+        return self.root / "readers" / name
 
     def everything(self) -> tuple[Path, ...]:
         """What `--fresh` takes away: what a miniature made, and nothing else."""
         names = ("city", "logs", "readers", *(station.name for station in STATIONS))
-        return (*(self.root / name for name in names), self.memory, self.address)
+        return (*(self.root / name for name in names), self.memory, self.tray, self.address)
 
     def check(self) -> None:
         """`SetupProblem` when a socket in it would have too long a name."""
@@ -130,7 +153,9 @@ class Folder:
             )
 
 
-def device_toml(station: StationPlace, folder: Folder, *, endpoint: str) -> str:
+def device_toml(
+    station: StationPlace, folder: Folder, *, endpoint: str, screens_port: int = 0
+) -> str:
     """The station's `device.toml`. Strings of JSON are strings of TOML."""
 
     def text(value: object) -> str:
@@ -147,30 +172,32 @@ def device_toml(station: StationPlace, folder: Folder, *, endpoint: str) -> str:
         "[city]",
         f"endpoints = [{text(endpoint)}]",
     ]
+    if screens_port:
+        lines += ["", "[screens]", f"port = {screens_port}"]
     for place in READERS:
         if place.station == station.name:
             lines += [
                 "",
                 "[[readers]]",
-                f"id = {text(f'reader-{place.at}')}",
-                'driver = "serial"',
-                f"port = {text(folder.reader(place.at))}",
-                f"frame = {text(place.frame)}",
+                f"id = {text(f'reader-{place.name}')}",
+                f"driver = {text(place.driver)}",
+                f"port = {text(folder.reader(place.name))}",
             ]
+            if place.frame:
+                lines.append(f"frame = {text(place.frame)}")
             if place.access_point_id:
                 lines.append(f"access_point = {text(place.access_point_id)}")
     if station.station == "entrance":
         lines += ["", "[[lanes]]", f"id = {text(LANE)}", 'driver = "mock"']
+        lines += [f"{key} = {{ pin = {pin} }}" for key, pin in LANE_PINS.items()]
         for at, access_point_id in ACCESS_POINTS.items():
-            relay, rotation = PINS[at]
             lines += [
                 "",
                 "[[lanes.access_points]]",
                 f"id = {text(access_point_id)}",
                 f"zone = {text(ZONE)}",
                 f"direction = {text(at)}",
-                f"relay = {{ pin = {relay} }}",
-                f"rotation = {{ pin = {rotation} }}",
+                *(f"{key} = {{ pin = {pin} }}" for key, pin in PINS[at].items()),
             ]
     return "\n".join(lines) + "\n"
 

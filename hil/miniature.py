@@ -18,18 +18,19 @@ from typing import Any, Final
 
 import msgspec
 
-from edge.model import DeviceFault, SetupProblem
+from edge.model import CorruptData, DeviceFault, SetupProblem
 from hil.board import Board
 from hil.city_client import CityClient
 from hil.devices.lane import People
-from hil.devices.reader_serial import VirtualSerialReader
 from hil.layout import (
     ACCESS_POINTS,
+    PLACES,
     PROX_SUFFIX,
     READERS,
     SEED,
     SITE,
     STATIONS,
+    WIRES,
     Folder,
     Programs,
     StationPlace,
@@ -37,9 +38,11 @@ from hil.layout import (
     provision_arguments,
 )
 from hil.log_watch import LogWatch
+from hil.ports import screens_port
 from hil.proxy import Proxy, Wire
 from hil.stations import Screens, Station
 from hil.supervisor import Child, Life, Supervisor, dies_with_us, end_in_words
+from hil.tray import SHOWN, WORDS, Tray, VirtualReader, on_page, reader_for, virtual_reader
 
 READY_S_MAX: Final = 60.0  # Our choice: a city with 1,500 people on a loaded machine takes seconds.
 LISTS_S_MAX: Final = 30.0  # Our choice: after it the page says so itself.
@@ -64,13 +67,14 @@ class Miniature:
             place.name: Station(place.name, place.device_id, folder.runtime(place.name), board)
             for place in STATIONS
         }
-        self.readers: dict[str, VirtualSerialReader] = {}
+        self.readers: dict[str, VirtualReader] = {}
         self._programs = programs
         self._say = say
         self._supervisor = Supervisor(folder.logs, died=self._note_death)
         self._watches: list[LogWatch] = []
         self._city = CityClient("http://127.0.0.1:1")
         self._cards: dict[str, dict[str, Any]] = {}
+        self._tray = Tray(folder)
         self._blocked = frozenset({"blocked"})  # hil/world/school.py: hot from the beginning.
         self._tasks: set[asyncio.Task[None]] = set()
         self._short: set[asyncio.Task[None]] = set()  # Moves on their way.
@@ -84,8 +88,7 @@ class Miniature:
         city = await self._start_city()
         self.folder.reader("in").parent.mkdir(parents=True, exist_ok=True)
         for reader in READERS:
-            path = self.folder.reader(reader.at)
-            self.readers[reader.at] = VirtualSerialReader(path, frame=reader.frame)
+            self.readers[reader.name] = virtual_reader(reader, self.folder)
         self._show_switches()
         await asyncio.gather(*(self._provision(place, city) for place in STATIONS))
         self._say("starting the entrance and the till")
@@ -125,24 +128,22 @@ class Miniature:
 
     async def tap(self, label: str, at: str, *, wait: bool = False) -> dict[str, Any]:
         """Show a card to a reader. With `wait` the answer holds the screen it led to."""
-        place = next((place for place in READERS if place.at == at), None)
-        if place is None:
-            raise DeviceFault(f'there is no reader "{at}"; there are in, out and till')
-        uid = self._uid(label, place.frame)
+        place = reader_for(label, at)
+        reader = self.readers[place.name]
+        show = partial(self._tray.show, label, reader)
+        if place.driver == "serial":
+            show = partial(reader.tap, self._uid(label, place.frame))
         station, screen = self.stations[place.station], place.access_point_id or "till"
         before = station.screen_at(screen)
         try:
-            await asyncio.to_thread(self._show_card, at, uid)
+            if not self.folder.reader(place.name).is_symlink():
+                raise OSError(f'the reader "{at}" is unplugged; plug it in first')
+            await asyncio.to_thread(show)
         except (TimeoutError, OSError) as error:
             raise DeviceFault(str(error)) from error
         if not wait:
             return {}
         return {"screen": await station.answer_at(screen, before) or station.screen_at(screen)}
-
-    def _show_card(self, at: str, uid: bytes) -> None:
-        if not self.folder.reader(at).is_symlink():
-            raise OSError(f'the reader "{at}" is unplugged; plug it in first')
-        self.readers[at].tap(uid)
 
     def _uid(self, label: str, frame: str) -> bytes:
         """The number of this card that a reader of this family can read."""
@@ -150,7 +151,8 @@ class Miniature:
         if frame == "id12":
             entry = self._cards.get(label + PROX_SUFFIX, entry)
         if entry is None:
-            known = ", ".join(name for name in self._cards if not name.endswith(PROX_SUFFIX))
+            plain = (n for n in self._cards if n not in WORDS and not n.endswith(PROX_SUFFIX))
+            known = ", ".join((*plain, *WORDS))
             raise DeviceFault(f'no card is called "{label}"; there are {known}')
         uid = bytes.fromhex(str(entry["uid"]))
         if (len(uid) == 5) is not (frame == "id12"):
@@ -160,6 +162,13 @@ class Miniature:
     def switch(self, wire: Wire) -> None:
         self.proxy.switch(wire)
         self._show_switches()
+        if wire is Wire.ON:  # No cable was plugged in that a station could notice by itself.
+            for station in self.stations.values():
+                self._keep_short(self._try_now(station))
+
+    async def _try_now(self, station: Station) -> None:
+        with contextlib.suppress(DeviceFault, CorruptData):  # Away: it connects when it starts.
+            await station.ask("sync", {"request": "connect"})
 
     def walk(self, on: bool) -> None:
         self.people.walking = on
@@ -167,13 +176,21 @@ class Miniature:
 
     def plug(self, at: str, on: bool) -> None:
         """Pull a reader's plug, or put it back."""
-        if at not in self.readers:
-            raise DeviceFault(f'there is no reader "{at}"; there are {", ".join(self.readers)}')
-        if on:
-            self.readers[at].replug()
-        else:
-            self.readers[at].unplug()
+        if at not in PLACES:
+            raise DeviceFault(f'there is no reader "{at}"; there are {", ".join(PLACES)}')
+        for reader in (self.readers[place.name] for place in READERS if place.at == at):
+            if on:
+                reader.replug()
+            else:
+                reader.unplug()
         self._show_switches()
+
+    async def wire(self, line: str, on: bool) -> None:
+        """Move one of the lane's wires: the fire alarm, the housing, the officer's button."""
+        if line not in WIRES:
+            raise DeviceFault(f'there is no wire "{line}"; there are {", ".join(WIRES)}')
+        request = {"request": "move", "line": line, "active": on}
+        await self.stations["entrance"].ask("edge", request)
 
     async def basket(self, lines: list[list[Any]]) -> dict[str, Any]:
         answer = await self.stations["till"].ask("edge", {"request": "basket", "lines": lines})
@@ -237,7 +254,7 @@ class Miniature:
                 *self._programs.city,
                 *("--folder", str(self.folder.city)),
                 *("--broker", f"mqtt://127.0.0.1:{self.proxy.target_port}"),
-                *("--http", http, "--seed", str(SEED), "--site", SITE),
+                *("--http", http, "--seed", str(SEED), "--site", SITE, "--canteen"),
                 *("--endpoint", self._endpoint),
                 *(part for place in STATIONS for part in ("--claim", _claim(place))),
             )
@@ -251,8 +268,11 @@ class Miniature:
 
     async def _provision(self, place: StationPlace, city: str) -> None:
         """As a technician would; what is there and still fits is left alone."""
-        wanted = device_toml(place, self.folder, endpoint=self._endpoint)
         file = self.folder.device_file(place.name)
+        port = screens_port(file)
+        wanted = device_toml(place, self.folder, endpoint=self._endpoint, screens_port=port)
+        pages = self.board.part("pages") or {}
+        self.board.put("pages", pages | {place.name: f"http://127.0.0.1:{port}/"})
         certificate = self.folder.certificate(place.name)
         if certificate.exists() and file.exists() and file.read_text() == wanted:
             return
@@ -391,20 +411,14 @@ class Miniature:
     async def _look_at_cards(self) -> None:
         found = await self._city.get("/cards")
         self._cards = {str(card["label"]): card for card in found if card.get("label")}
-        shown = [
-            {
-                **{key: card.get(key) for key in ("label", "name", "note", "cardholder")},
-                "blocked": bool(card.get("hot", label in self._blocked)),
-            }
-            for label, card in self._cards.items()
-            if not label.endswith(PROX_SUFFIX)
-        ]
+        plain = [n for n in self._cards if n not in WORDS and not n.endswith(PROX_SUFFIX)]
+        shown = [on_page(label, self._cards, self._blocked) for label in (*plain, *SHOWN)]
         self.board.put("cards", shown)
 
     # ------------------------------------------------------------------------- on the board
 
     def _show_switches(self) -> None:
-        plugged = {at: self.folder.reader(at).is_symlink() for at in self.readers}
+        plugged = {at: self.folder.reader(at).is_symlink() for at in PLACES}
         self.board.put("wire", self.proxy.wire.value)
         self.board.put("walk", self.people.walking)
         self.board.put("plugged", plugged)

@@ -177,6 +177,11 @@ class Station:
                 "reason": self._sync.get("reason", ""),
                 "clock": self._edge.get("clock", "unknown"),
                 "fresh_ms": self._fresh_ms,
+                "wires": {
+                    line: active
+                    for lane in self._edge.get("lanes", [])
+                    for line, active in lane.get("lines", {}).items()
+                },
                 "readers": {
                     reader["reader"]: bool(reader["up"]) for reader in self._edge.get("readers", [])
                 },

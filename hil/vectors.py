@@ -32,6 +32,7 @@ from edge.messages import (
     PushDelta,
     PushKeys,
     PushManifest,
+    PushPhoto,
     Root,
     RootKey,
     Row,
@@ -39,6 +40,7 @@ from edge.messages import (
     RowKey,
     RowKind,
     ScopeKey,
+    SealedKeys,
     SignedWhat,
     Stream,
     VectorEntry,
@@ -307,11 +309,18 @@ def documents(chunk: bytes) -> dict[SignedWhat, bytes]:
         not_after_utc_ms=NOON_MS + 10_000,
         access_point="north-in",
     )
+    box = bytes.fromhex(secrets()["scope_keys"][0]["sealed"])
+    keys = SealedKeys(
+        device=DEVICE,
+        keys=(ScopeKey(scope=PEOPLE, purpose="identifier", version=1, sealed=box),),
+        issued_utc_ms=NOON_MS,
+    )
     return {
         SignedWhat.ROOT: encode_json(root),
         SignedWhat.HEAD: encode_json(head),
         SignedWhat.MANIFEST: encode_pack(manifest),
         SignedWhat.DELTA: encode_pack(delta),
+        SignedWhat.KEYS: encode_pack(keys),
         SignedWhat.WELCOME: encode_json(welcome),
         SignedWhat.ORDER: encode_json(order),
     }
@@ -323,9 +332,10 @@ ROLES: Final = {
     SignedWhat.WELCOME: "freshness",
     SignedWhat.MANIFEST: "list",
     SignedWhat.DELTA: "list",
+    SignedWhat.KEYS: "list",
     SignedWhat.ORDER: "order",
 }
-PACKED: Final = (SignedWhat.MANIFEST, SignedWhat.DELTA)
+PACKED: Final = (SignedWhat.MANIFEST, SignedWhat.DELTA, SignedWhat.KEYS)
 
 
 def signed(chunk: bytes) -> dict[str, Any]:
@@ -364,18 +374,20 @@ def signed(chunk: bytes) -> dict[str, Any]:
 
 
 def _pushes(chunk: bytes) -> dict[str, str]:
-    """The four answers to a pull, as they travel."""
+    """The five answers to a pull, as they travel."""
+    # Any bytes do: a device checks their hash, and opens them as a sealed column of the row.
+    photo = hashlib.sha256(b"a photo").digest() * 8
+    digest = hashlib.sha256(photo).digest()
     payloads = documents(chunk)
     key = signing_key("list")
-    box = bytes.fromhex(secrets()["scope_keys"][0]["sealed"])
-    scope_key = ScopeKey(scope=PEOPLE, purpose="identifier", version=1, sealed=box)
     pushes = {
         "manifest": PushManifest(
             signed=key.sign(SignedWhat.MANIFEST, payloads[SignedWhat.MANIFEST])
         ),
         "chunk": PushChunk(scope=PEOPLE, snapshot_id=SNAPSHOT, index=0, data=chunk),
         "delta": PushDelta(signed=key.sign(SignedWhat.DELTA, payloads[SignedWhat.DELTA])),
-        "keys": PushKeys(keys=(scope_key,)),
+        "keys": PushKeys(signed=key.sign(SignedWhat.KEYS, payloads[SignedWhat.KEYS])),
+        "photo": PushPhoto(scope=PEOPLE, hash=b64u(digest), part=0, parts=1, data=photo),
     }
     return {name: encode_pack(push).hex() for name, push in pushes.items()}
 

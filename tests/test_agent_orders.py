@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from edge import logs
-from edge.agent import Agent
+from edge.agent import ANSWER_STANDS_MS, IDENTIFY_EVERY_MS, IDENTIFY_MS, Agent
 from edge.messages import AccessFact, OrderAnswer, OrderOutcome
 from edge.model import AccessReason, DeviceFault, Outcome
 from edge.offline_cache import standing
 from edge.offline_cache.store import FileKind, Writer
-from edge.readers.reader import Signal
+from edge.readers.dialogue import Failure
+from edge.readers.reader import ReadFailed, Signal
 from edge.turnstile import officer
 from tests.support.agent_bench import Bench, station
 from tests.test_agent import give
@@ -118,6 +119,34 @@ def test_the_readers_show_which_device_it_is(bench: Bench) -> None:
     bench.reader.signal = shown.append  # type: ignore[method-assign,assignment]
     give(bench, 7, order="identify", access_point=None)
     assert last_outcome(bench).done and shown == [Signal.ASK]
+    beats = IDENTIFY_MS // IDENTIFY_EVERY_MS
+    for _ in range(2 * beats):
+        due_ms = bench.agent.due_ms()
+        if len(shown) < beats:
+            assert due_ms is not None and due_ms <= bench.clock.mono_ms() + IDENTIFY_EVERY_MS
+        bench.step(IDENTIFY_EVERY_MS)
+    assert shown == [Signal.ASK] * beats, "for three seconds, and then no more"
+
+
+def test_a_persons_answer_goes_before_the_search_for_a_device(bench: Bench) -> None:
+    shown: list[Signal] = []
+    bench.reader.signal = shown.append  # type: ignore[method-assign,assignment]
+    give(bench, 7, order="identify", access_point=None)
+    bench.tap(3)
+    bench.step(IDENTIFY_EVERY_MS)
+    assert shown == [Signal.ASK, Signal.GRANTED]
+    bench.step(ANSWER_STANDS_MS)
+    assert shown == [Signal.ASK, Signal.GRANTED, Signal.ASK]
+
+
+def test_a_card_that_named_nobody_is_answered_at_its_reader_too(bench: Bench) -> None:
+    shown: list[Signal] = []
+    bench.reader.signal = shown.append  # type: ignore[method-assign,assignment]
+    bench.reader.waiting.append(
+        ReadFailed(at_ms=bench.clock.mono_ms(), failure=Failure.TWO_CARDS, reader_id="r1")
+    )
+    bench.step()
+    assert shown == [Signal.ASK]
 
 
 def test_a_restart_is_told_as_done_before_the_process_ends(bench: Bench) -> None:

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from edge.config import (
     FILE_BYTES_MAX,
-    PIN_MAX,
     ConfigProblem,
     load,
     parse,
 )
 from edge.model import Direction, SetupProblem, Station
 from edge.settings import (
+    PIN_MAX,
     PULSE_MS_CEILING,
     PULSE_MS_DEFAULT,
     PULSE_MS_MIN,
@@ -172,6 +172,41 @@ def test_a_file_is_loaded_and_a_missing_one_is_a_problem(tmp_path: Path) -> None
 
 # ------------------------------------------------------------------------- one mistake
 
+
+def board(relay: str, *, port: str = "/dev/ttyUSB0", lane: str = "") -> str:
+    """An entrance with one direction on a relay board."""
+    head = ENTRANCE[: ENTRANCE.index("[[lanes]]")].replace("north-out", "north-in")
+    return head + "\n".join(
+        [
+            "[[lanes]]",
+            'id = "north"',
+            'driver = "relay_board"',
+            f'port = "{port}"',
+            lane,
+            "[[lanes.access_points]]",
+            'id = "north-in"',
+            'zone = "school"',
+            'direction = "in"',
+            relay,
+        ]
+    )
+
+
+def test_all_lanes_of_a_device_use_one_driver() -> None:
+    second = ENTRANCE[ENTRANCE.index("[[lanes]]") :].replace("north", "south")
+    for pin, other in (("17", "5"), ("27", "6"), ("22", "7")):
+        second = second.replace(f"pin = {pin}", f"pin = {other}")
+    assert len(good(ENTRANCE + second).lanes) == 2
+    found = problems(ENTRANCE + second.replace('"lgpio"', '"mock"'))
+    assert "one driver" in found["lanes[1].driver"]
+
+
+def test_a_relay_board_needs_no_more_than_its_relays() -> None:
+    (lane,) = good(board("relay = { pin = 1 }")).lanes
+    assert (lane.driver, lane.port) == ("relay_board", "/dev/ttyUSB0")
+    assert lane.inputs == () and [line.pin for line in lane.outputs] == [1]
+
+
 ONE_MISTAKE = [
     ("schema = 1", "schema = 2", "schema", "2"),
     ("schema = 1", "", "schema", "this software reads schema = 1"),
@@ -202,7 +237,7 @@ ONE_MISTAKE = [
     ("baud = 19200", "baud = 9600.0", "readers[0].baud", "must be a whole number"),
     ("baud = 19200", 'bauds = "x"', "readers[0].bauds", "not a key"),
     ('access_point = "north-in"', "", "readers[0].access_point", "one of north-in, north-out"),
-    ('driver = "lgpio"', 'driver = "gpio"', "lanes[0].driver", "one of lgpio, mock"),
+    ('driver = "lgpio"', 'driver = "gpio"', "lanes[0].driver", "one of lgpio, mock, relay_board"),
     ('direction = "in"', 'direction = "up"', "lanes[0].access_points[0].direction", "in, out"),
     ('zone = "school"\ndirection = "out"', 'direction = "out"',
      "lanes[0].access_points[1].zone", "use a-z"),
@@ -227,6 +262,21 @@ ONE_MISTAKE = [
     ('id = "r2"', 'id = "north"', "lanes[0].id", "already used at readers[1].id"),
     ('id = "north-out"', 'id = "north-in"', "lanes[0].access_points[1].id", "already used at"),
     ('id = "north-out"', 'id = "r1"', "lanes[0].access_points[1].id", "already used at"),
+    ("relay = { pin = 22 }", 'relay = { pin = 22, pull = "up" }',
+     "lanes[0].access_points[1].relay.pull", "resistor outside"),
+    ("relay = { pin = 22 }", "relay = { pin = 22, debounce_ms = 5 }",
+     "lanes[0].access_points[1].relay.debounce_ms", "only inputs"),
+    ('pull = "up"', "debounce_ms = 251", "lanes[0].access_points[0].rotation.debounce_ms",
+     "from 0 to 250"),
+    ('driver = "lgpio"', 'driver = "lgpio"\nport = "/x"', "lanes[0].port", "only a relay_board"),
+    ('driver = "lgpio"', 'driver = "lgpio"\nfire = { pin = 17 }',
+     "lanes[0].access_points[0].relay.pin", "already wired to north.fire"),
+    ('driver = "lgpio"', 'driver = "lgpio"\nhold = true', "lanes[0].hold", "must be a table"),
+    ('driver = "lgpio"', 'driver = "lgpio"\ntamper = {}', "lanes[0].tamper.pin", "nothing; a"),
+    ("relay = { pin = 22 }", 'relay = { pin = 22 }\ndrive = "push"',
+     "lanes[0].access_points[1].drive", "one of pulse, level"),
+    ("relay = { pin = 22 }", "relay = { pin = 22 }\ngreen = { pin = 17 }",
+     "lanes[0].access_points[1].green.pin", "already wired to north-in.relay"),
     ("[[readers]]\nid = \"r2\"", "[[spare]]\nid = \"r2\"", "spare", "not a key of this file"),
 ]  # fmt: skip
 
@@ -246,6 +296,21 @@ def test_one_mistake_is_told_at_its_key(was: str, spoilt: str, key: str, says: s
         (TILL.replace('"till"', '"entrance"'), "lanes", "none; a station of kind entrance"),
         (TILL.replace('"till"', '"preschool"'), "lanes", "none; a station of kind preschool"),
         (TILL + 'lanes = [{ id = "l", driver = "mock" }]', "lanes", "1 at a till"),
+        (board("relay = { pin = 0 }"), "lanes[0].access_points[0].relay.pin", "from 1 to 8"),
+        (board("relay = { pin = 9 }"), "lanes[0].access_points[0].relay.pin", "from 1 to 8"),
+        (
+            board("relay = { pin = 1, active_high = false }"),
+            "lanes[0].access_points[0].relay.active_high",
+            "other contact",
+        ),
+        (board("relay = { pin = 1 }", port=""), "lanes[0].port", "full path"),
+        (
+            board("relay = { pin = 1 }\nrotation = { pin = 2 }"),
+            "lanes[0].access_points[0].rotation",
+            "no inputs",
+        ),
+        (board("relay = { pin = 1 }", lane="fire = { pin = 2 }"), "lanes[0].fire", "no inputs"),
+        (board("relay = { pin = 1 }", lane="hold = { pin = 2 }"), "lanes[0].hold", "may not hold"),
         (TILL + "lanes = [1]", "lanes[0]", "1; must be a table"),
         (TILL.replace("[{ id", "{ id").replace("}]", "}"), "readers", "must be a list"),
         (TILL + 'folders = "here"', "folders", "must be a table"),
@@ -381,3 +446,27 @@ def test_a_good_file_with_one_line_changed_is_a_file_or_config_problems(
     lines = ENTRANCE.splitlines()
     lines[number] = f"{key} = {value}"
     only_config_problems("\n".join(lines).encode())
+
+
+def admission(readers: str, lanes: str = "") -> bytes:
+    return (
+        'schema = 1\n[device]\nid = "m-1"\nsite = "s1"\nstation = "admission"\n'
+        '[city]\nendpoints = ["mqtts://city:8883"]\n'
+        '[[readers]]\nid = "r1"\ndriver = "serial"\nport = "/dev/r1"\nframe = "hex_line"\n'
+        f"{readers}{lanes}"
+    ).encode()
+
+
+ADMISSION_LANE = (
+    '[[lanes]]\nid = "l1"\ndriver = "mock"\n[[lanes.access_points]]\nid = "l1-in"\n'
+    'direction = "in"\nzone = "hall"\nrelay = {pin = 17}\n'
+)
+
+
+def test_an_admission_is_a_reader_with_a_lane_or_without() -> None:
+    assert parse(admission(""), Path("device.toml")).lanes == ()
+    with_lane = parse(admission('access_point = "l1-in"\n', ADMISSION_LANE), Path("device.toml"))
+    assert set(with_lane.access_points()) == {"l1-in"}
+    for readers, lanes in (('access_point = "l1-in"\n', ""), ("", ADMISSION_LANE)):
+        with pytest.raises(ConfigProblem, match=r"readers\[0\].access_point"):
+            parse(admission(readers, lanes), Path("device.toml"))

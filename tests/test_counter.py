@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.messages import AnyFact, SaleFact, SaleRefused
+from edge.messages import AnyFact, BaseSeen, SaleFact, SaleRefused
 from edge.model import DeviceFault, PurchaseReason, Tender
 from edge.offline_cache.store import FileKind, Writer
 from hil.bench.station import BALANCE_MINOR, SITE
@@ -27,8 +27,8 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def sales(bench: Bench) -> list[AnyFact]:
-    """What was recorded after the epoch was opened."""
-    return bench.facts()[1:]
+    """What was recorded after the epoch was opened, but for what base it was judged by."""
+    return [fact for fact in bench.facts()[1:] if not isinstance(fact, BaseSeen)]
 
 
 def tap(bench: Bench, number: int, *, uid: bytes | None = None) -> None:

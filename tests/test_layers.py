@@ -21,7 +21,8 @@ PACKAGES = ("edge", "sync", "provisioning", "hil")
 
 # Modules that answer from their arguments alone, and all that they may use to do so.
 PURE = (
-    *("edge.model", "edge.messages", "edge.settings", "edge.order_rules"),
+    *("edge.model", "edge.messages", "edge.settings", "edge.order_rules", "edge.signing_in"),
+    "edge.lasting",
     *("edge.readers.id12_frame", "edge.readers.hex_line_frame", "edge.readers.apdu"),
     *("edge.readers.watch", "edge.readers.reader", "edge.readers.frame"),
     *("edge.readers.number", "edge.readers.line_frame", "edge.readers.stx_frame"),
@@ -33,13 +34,18 @@ PURE = (
     *("edge.readers.secure_channel", "edge.readers.profile", "edge.readers.proving"),
     *("edge.readers.personalise", "edge.readers.issue_desfire", "edge.readers.issue_ntag424"),
     *("edge.turnstile.decision", "edge.turnstile.passage", "edge.turnstile.passage_table"),
-    *("edge.turnstile.schedule", "edge.turnstile.officer", "edge.turnstile.lines", "edge.wiring"),
+    *("edge.turnstile.officer", "edge.turnstile.lines", "edge.wiring"),
+    *("edge.turnstile.signals", "edge.toml_table", "edge.config_lanes"),
+    *("edge.schedule", "edge.area"),
+    *("edge.turnstile.referral", "edge.turnstile.guardian", "edge.turnstile.admission"),
     *("edge.pos.decision", "edge.pos.basket", "edge.pos.ledger", "edge.pos.till"),
-    "edge.pos.cashier",
-    *("sync.pump", "sync.intake", "sync.scope_intake", "sync.topics", "sync.backoff"),
+    *("edge.pos.cashier", "edge.pos.card_reasons", "edge.pos.cover", "edge.pos.entitlement"),
+    *("edge.pos.tender", "edge.pos.closeout", "edge.till_facts"),
+    *("edge.pos.barcode", "edge.pos.slip", "edge.pos.printing", "edge.config_till"),
+    *("sync.pump", "sync.intake", "sync.scope_intake", "sync.later", "sync.topics", "sync.backoff"),
     *("sync.answers", "sync.status", "sync.bridge_events", "sync.hand_in"),
     *("sync.peers", "sync.peer_state", "sync.peer_voice", "sync.peer_answers", "sync.peer_topics"),
-    *("sync.contact", "sync.desired", "sync.renewal"),
+    *("sync.contact", "sync.desired", "sync.renewal", "sync.photo_fetch"),
 )
 MAY_USE = {
     *("__future__", "base64", "binascii", "collections", "dataclasses", "datetime", "enum"),
@@ -107,6 +113,7 @@ VIOLATIONS = {
     "SQL elsewhere": ("sync/loop.py", "import sqlite3", "offline_cache alone knows SQL"),
     "MQTT elsewhere": ("sync/loop.py", "import paho.mqtt.client", "mqtt_link alone knows MQTT"),
     "pins elsewhere": ("edge/agent.py", "import gpiozero", "relay alone knows pins"),
+    "HTTP elsewhere": ("edge/agent.py", "import uvicorn", "web alone knows the HTTP server"),
     "a partial judge": ("hil/city/posting.py", "import edge.trust", "reference city judges"),
 }
 

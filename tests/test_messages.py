@@ -66,7 +66,10 @@ KINDS = [  # All there are: a new one is tried without being named here.
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in BASES
     if kind.__module__.startswith(messages.__name__)
 ]
-PUSH_KINDS = (messages.PushManifest, messages.PushChunk, messages.PushDelta, messages.PushKeys)
+PUSH_KINDS = (
+    *(messages.PushManifest, messages.PushChunk, messages.PushDelta, messages.PushKeys),
+    messages.PushPhoto,
+)
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
 
@@ -279,7 +282,7 @@ BATCH = "\n".join(json.loads(VECTORS.read_text())["batch"]).encode()
 GOOD = [
     *(encode_fact(chained()[3]), BATCH, encode_json(small_city.order())),
     *(encode_pack(small_city.account()[1]), encode_pack(small_city.cardholder()[1])),
-    encode_pack(messages.PushKeys(keys=())),
+    encode_pack(messages.PushKeys(signed=messages.Signed(b"p", "list", bytes(64)))),
     encode_signed_lines(b'{"a":1}', "list", bytes(64)),
 ]
 

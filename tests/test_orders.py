@@ -78,7 +78,7 @@ class Lane:
     """A gate as orders see one."""
 
     path: Path
-    lockdown: bool = False
+    shut_why: str = ""
     free: bool = True
     opened: list[str] = field(default_factory=list)
     on_disk: list[OrderAnswer] = field(default_factory=list)
@@ -200,6 +200,17 @@ def test_a_lane_that_cannot_open_is_told(bench: Bench) -> None:
     assert (outcome.done, outcome.why) == (False, "lane_busy")
 
 
+@pytest.mark.parametrize("why", ["lockdown", "lane_down", "lane_busy"])
+def test_a_lane_that_is_shut_says_why_and_is_not_tried(bench: Bench, why: str) -> None:
+    bench.lane.shut_why = why
+    bench.send(order(7))
+    bench.orders.take(at())
+    outcome = bench.facts()[-1]
+    assert isinstance(outcome, OrderOutcome)
+    assert (outcome.done, outcome.why) == (False, why)
+    assert bench.lane.opened == []
+
+
 def test_orders_are_taken_in_the_order_of_their_counters(bench: Bench) -> None:
     for counter in (3, 8, 20):
         bench.send(order(counter))
@@ -242,3 +253,30 @@ def test_an_order_accepted_before_a_restart_is_not_acted_on_after_it(bench: Benc
     [_, outcome] = bench.facts()
     assert isinstance(outcome, OrderOutcome)
     assert (outcome.counter, outcome.done, outcome.why) == (7, False, "restarted")
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"\x00rubbish", b'{"counter": 7}'])
+def test_an_order_that_cannot_be_read_holds_up_no_other(bench: Bench, spoilt: bytes) -> None:
+    bench.send(order(7))
+    with bench.sync.transaction() as db:
+        db.execute("UPDATE orders SET payload = ?", (spoilt,))
+    bench.send(order(8))
+    for _ in range(3):
+        bench.orders.take(at())
+    [unread, answer, outcome] = bench.facts()
+    assert isinstance(unread, OrderAnswer) and isinstance(answer, OrderAnswer)
+    assert (unread.counter, unread.accepted, unread.why) == (7, False, "undecodable")
+    assert (answer.counter, answer.accepted) == (8, True)
+    assert isinstance(outcome, OrderOutcome) and outcome.done
+    assert len(bench.lane.opened) == 1 and bench.counters["orders_undecodable"] == 1
+
+
+def test_an_order_under_another_counter_than_it_was_taken_in_is_none(bench: Bench) -> None:
+    payload = bench.send(order(7))
+    with bench.sync.transaction() as db:
+        db.execute("DELETE FROM orders")
+        db.execute("INSERT INTO orders VALUES (9, ?, 0, '')", (payload,))
+    bench.orders.take(at())
+    [unread] = bench.facts()
+    assert isinstance(unread, OrderAnswer) and unread.why == "undecodable"
+    assert bench.lane.opened == []

@@ -166,6 +166,10 @@ def _passed_back(view: CacheView, point: AccessPoint, policy: AccessPolicy) -> b
     return view.last_direction is point.direction
 
 
+def _is_guardian(view: CacheView) -> bool:
+    return view.cardholder is not None and view.cardholder.category is Category.GUARDIAN
+
+
 def _passback_refuses(view: CacheView, policy: AccessPolicy) -> bool:
     """Whether a passback stops a person here or is reported alone.
 
@@ -201,8 +205,8 @@ def _caveats(
         age_s = view.people.age_s
         if age_s is None or age_s > policy.list_age_amber_s:
             caveats.add(Caveat.OLD_LIST)
-    if policy.alone and policy.passback_mode is not PassbackMode.OFF:
-        caveats.add(Caveat.ALONE)
+    if policy.alone and (policy.passback_mode is not PassbackMode.OFF or _is_guardian(view)):
+        caveats.add(Caveat.ALONE)  # Who passed, or what was said, at the other lane is not known.
     if _passed_back(view, point, policy) and not _passback_refuses(view, policy):
         caveats.add(Caveat.PASSBACK)
     return frozenset(caveats)

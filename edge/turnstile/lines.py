@@ -13,50 +13,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum, unique
 from typing import Protocol
 
 from edge.model import Direction
-from edge.settings import PULSE_MS_CEILING, PULSE_MS_DEFAULT, WAIT_MS_DEFAULT
-from edge.turnstile.passage import Drive, PassageSettings, passage_problems
+from edge.settings import (
+    BOARD_HAS_NO_INPUTS,
+    BOARD_IS_ACTIVE_HIGH,
+    BOARD_MAY_NOT_HOLD,
+    CHANNEL_MAX,
+    DEBOUNCE_MS_MAX,
+    PIN_MAX,
+    PULSE_MS_DEFAULT,
+    WAIT_MS_CEILING,
+    WAIT_MS_DEFAULT,
+    Drive,
+    Driver,
+    LineSettings,
+)
+from edge.turnstile.passage import PassageSettings, passage_problems
 
 ACTIVE_MS_MAX = 60_000  # Our choice: nothing but a holding line needs a wire for a whole minute.
-# Our choice: contacts of small relays bounce for a few milliseconds, an arm turns for hundreds.
-DEBOUNCE_MS = 20
-DEBOUNCE_MS_MAX = 250  # Our choice: longer would swallow people who walk close together.
-PIN_MAX = 27  # The 40-pin header of a Raspberry Pi brings out GPIO 0 to 27.
 EVENTS_QUEUED_MAX = 256  # Our choice: a minute of four arms turning, in and out.
 
-assert PULSE_MS_CEILING <= ACTIVE_MS_MAX
-
-
-@unique
-class Driver(StrEnum):
-    LGPIO = "lgpio"  # Pins of the machine, through the kernel's character device.
-    MOCK = "mock"  # No wires: the bench, `make run`, tests.
-
-
-@unique
-class Pull(StrEnum):
-    """The resistor inside the chip, for inputs."""
-
-    NONE = "none"  # There is one outside.
-    UP = "up"
-    DOWN = "down"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LineSettings:
-    """One wire. Whether it is an output follows from what a lane uses it for."""
-
-    line_id: str
-    pin: int  # GPIO number, not the position on the header.
-    active_high: bool = True
-    pull: Pull = Pull.NONE  # Inputs.
-    debounce_ms: int = DEBOUNCE_MS  # Inputs: a level counts once it stood for so long.
-    # Outputs; a relay's bound is its direction's drive where that is shorter. None: a holding
-    # line, and only that.
-    active_ms_max: int | None = PULSE_MS_CEILING
+assert WAIT_MS_CEILING <= ACTIVE_MS_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +49,7 @@ class DirectionSettings:
     red: LineSettings | None = None
     amber: LineSettings | None = None
     buzzer: LineSettings | None = None
+    button: LineSettings | None = None  # Input: the officer's.
     drive: Drive = Drive.PULSE
     pulse_ms: int = PULSE_MS_DEFAULT
     wait_ms: int = WAIT_MS_DEFAULT
@@ -88,9 +68,8 @@ class DirectionSettings:
     def bounded_outputs(self) -> tuple[tuple[LineSettings, int], ...]:
         """Each output with the longest it may be active in one stretch, in ms."""
         lamps = (self.green, self.red, self.amber, self.buzzer)
-        pairs = [(self.relay, self.passage.drive_ms)]
-        pairs += [(lamp, ACTIVE_MS_MAX) for lamp in lamps if lamp is not None]
-        return tuple((line, min(ms, line.active_ms_max or ms)) for line, ms in pairs)
+        lit = tuple((lamp, ACTIVE_MS_MAX) for lamp in lamps if lamp is not None)
+        return ((self.relay, self.passage.drive_ms), *lit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,12 +80,13 @@ class LaneSettings:
     directions: tuple[DirectionSettings, ...]
     fire: LineSettings | None = None  # Input: a copy of the fire alarm's wire.
     hold: LineSettings | None = None  # Output that holds a fail-safe turnstile shut.
+    tamper: LineSettings | None = None  # Input: the housing's contact.
 
     @property
     def inputs(self) -> tuple[LineSettings, ...]:
         """The fire alarm's first: it is read before anything else."""
-        rotations = tuple(side.rotation for side in self.directions)
-        return tuple(line for line in (self.fire, *rotations) if line is not None)
+        sides = tuple(line for side in self.directions for line in (side.rotation, side.button))
+        return tuple(line for line in (self.fire, self.tamper, *sides) if line is not None)
 
     @property
     def outputs(self) -> tuple[tuple[LineSettings, int | None], ...]:
@@ -123,6 +103,7 @@ class WiringSettings:
 
     driver: Driver
     lanes: tuple[LaneSettings, ...]
+    port: str = ""  # Of a relay board.
     chip: int | None = None  # Number of the /dev/gpiochip; None: the one of the header.
 
 
@@ -152,6 +133,10 @@ class Lines(Protocol):
     def let_go(self, line_id: str) -> None:
         """An output at its safe level, now."""
 
+    def let_go_all(self) -> None:
+        """Every output at its safe level, now, holding lines too; then `DeviceFault` if some line
+        would not. The lines stay open. May be called from any thread."""
+
     def is_active(self, line_id: str) -> bool:
         """The level of an input as last seen, of an output as driven."""
 
@@ -160,6 +145,10 @@ class Lines(Protocol):
 
     def problems(self) -> tuple[str, ...]:
         """Why these lines cannot be relied on now, in sentences; empty when all is well."""
+
+    def counts(self) -> dict[str, int]:
+        """What these lines count of their own troubles, for health; what never happened is not
+        named."""
 
     def close(self) -> None:
         """Everything at its safe level and let go of, as far as it goes; then `DeviceFault` if
@@ -174,30 +163,26 @@ def wiring_problems(settings: WiringSettings) -> list[str]:
 def _problems(settings: WiringSettings) -> Iterator[str]:
     inputs = [line for lane in settings.lanes for line in lane.inputs]
     outputs = [line for lane in settings.lanes for line, _ in lane.outputs]
-    holds = {lane.hold.line_id for lane in settings.lanes if lane.hold is not None}
     for line_id, count in Counter(line.line_id for line in inputs + outputs).items():
         if count > 1:
             yield f"line {line_id}: named {count} times; give each line its own id"
     for pin, count in Counter(line.pin for line in inputs + outputs).items():
         if count > 1:
             yield f"pin {pin}: used by {count} lines; one wire, one line"
+    board = settings.driver is Driver.RELAY_BOARD
+    least, most = (1, CHANNEL_MAX) if board else (0, PIN_MAX)
+    where = f"on a board, channels 1 to {most}" if board else f"on the header, GPIO 0 to {most}"
     for line in inputs + outputs:
-        if not 0 <= line.pin <= PIN_MAX:
-            yield f"line {line.line_id}: pin {line.pin} is not on the header, GPIO 0 to {PIN_MAX}"
+        if not least <= line.pin <= most:
+            yield f"line {line.line_id}: pin {line.pin} is not {where}"
     for line in inputs:
         if not 0 <= line.debounce_ms <= DEBOUNCE_MS_MAX:
             yield (
                 f"line {line.line_id}: debounce_ms is {line.debounce_ms}, "
                 f"not from 0 to {DEBOUNCE_MS_MAX}"
             )
-    for line in outputs:
-        if (line.active_ms_max is None) is not (line.line_id in holds):
-            yield f"line {line.line_id}: a holding line, and no other, is active without bound"
-        elif line.active_ms_max is not None and not 0 < line.active_ms_max <= ACTIVE_MS_MAX:
-            yield (
-                f"line {line.line_id}: active_ms_max is {line.active_ms_max}, "
-                f"not from 1 to {ACTIVE_MS_MAX}"
-            )
+    if board:
+        yield from _board_problems(settings, inputs, outputs)
     for lane in settings.lanes:
         yield from _lane_problems(lane)
 
@@ -209,9 +194,19 @@ def _lane_problems(lane: LaneSettings) -> Iterator[str]:
     for side in lane.directions:
         name = f"lane {lane.lane_id}, {side.direction}"
         yield from (f"{name}: {problem}" for problem in passage_problems(side.passage))
-        bound_ms = side.relay.active_ms_max
-        if bound_ms is not None and side.passage.drive_ms > bound_ms:
-            yield (
-                f"{name}: a grant drives {side.relay.line_id} for {side.passage.drive_ms} ms, "
-                f"its active_ms_max is {bound_ms}"
-            )
+
+
+def _board_problems(
+    settings: WiringSettings, inputs: list[LineSettings], outputs: list[LineSettings]
+) -> Iterator[str]:
+    """What a board of relays cannot do; `edge/config.py` says the same at its key."""
+    if not settings.port.startswith("/"):
+        yield f"port {settings.port!r}: give the full path of the relay board's port"
+    for line in inputs:
+        yield f"line {line.line_id}: {BOARD_HAS_NO_INPUTS}"
+    for line in outputs:
+        if not line.active_high:
+            yield f"line {line.line_id}: {BOARD_IS_ACTIVE_HIGH}"
+    for lane in settings.lanes:
+        if lane.hold is not None:
+            yield f"line {lane.hold.line_id}: {BOARD_MAY_NOT_HOLD}"

@@ -39,6 +39,8 @@ class LaneView:
     reason: str = ""  # Its name for ever.
     name: str = field(default="", repr=False)
     group: str = field(default="", repr=False)
+    photo: str = field(default="", repr=False)  # Its hash.
+    cardholder: str = ""
     passage: str = ""
     until_ms: int | None = None  # Then the screen waits again; None: until something happens.
 
@@ -68,11 +70,31 @@ REASON_TEXTS: Mapping[AccessReason, str] = MappingProxyType(
 assert set(REASON_TEXTS) == set(AccessReason)
 
 
+HOT_TEXTS: Mapping[str, str] = MappingProxyType(
+    {
+        "lost": REASON_TEXTS[AccessReason.HOT_LISTED],
+        "replaced": "Эту карту заменили на новую: приложите новую или подойдите к охраннику",
+        "blocked": "Эта карта заблокирована: подойдите к охраннику",
+    }
+)
+
+
 def decided(
-    outcome: Outcome, reason: AccessReason, *, name: str, group: str, passage: str, now_ms: int
+    outcome: Outcome,
+    reason: AccessReason,
+    *,
+    name: str,
+    group: str,
+    passage: str,
+    now_ms: int,
+    hot_why: str = "",
+    cardholder: str = "",
+    photo: str = "",
 ) -> LaneView:
     """The screen after a decision. A refusal always says why and where to go."""
     text = REASON_TEXTS[reason]
+    if reason is AccessReason.HOT_LISTED:
+        text = HOT_TEXTS.get(hot_why, text)
     if outcome is Outcome.GRANT:
         word, light, state, shown_ms = "ПРОХОДИТЕ", Light.GREEN, "granted", None
         if reason is not AccessReason.AUTHORIZED:
@@ -92,7 +114,21 @@ def decided(
         name=name,
         group=group,
         passage=passage,
+        photo=photo,
+        cardholder=cardholder,
         until_ms=None if shown_ms is None else now_ms + shown_ms,
+    )
+
+
+def refused_by_officer(*, now_ms: int) -> LaneView:
+    """The officer said no. Why, the officer tells in words."""
+    return LaneView(
+        word="СТОП",
+        light=Light.RED,
+        state="refused",
+        text="Охранник не пропускает: подойдите к охраннику",
+        reason="refused_by_officer",
+        until_ms=now_ms + SHOWN_MS,
     )
 
 
@@ -129,21 +165,30 @@ def passed(result: PassageResult, before: LaneView, *, now_ms: int) -> LaneView:
     )
 
 
-# What is said of a failed read, by its name: the big word, and why. The others are told to try.
+# What is said of a failed read, by its name: the big word, and what to do.
 _TO_OFFICER = "К ОХРАННИКУ"
 _AGAIN = "ЕЩЁ РАЗ"
-_NOT_PROVEN = (_TO_OFFICER, "Карта не подтвердила, что она настоящая: подойдите к охраннику")
 FAILURE_TEXTS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        "random_uid": (_AGAIN, "Телефон или чужая карта: приложите школьную карту"),
+        "left_field": (_AGAIN, "Карту убрали слишком рано: приложите ещё раз и подержите"),
         "two_cards": (_AGAIN, "Две карты сразу: приложите одну"),
+        "reader_error": (_AGAIN, "Считыватель не понял карту: приложите её ещё раз"),
+        "deadline": (_AGAIN, "Карта отвечает слишком долго: приложите ближе и подержите"),
+        "unknown_family": (_AGAIN, "Такая карта здесь не читается: приложите школьную карту"),
+        "random_uid": (_AGAIN, "Телефон или чужая карта: приложите школьную карту"),
         "no_key": (_TO_OFFICER, "Карта не этой школы: подойдите к охраннику"),
+        "factory_key": (_TO_OFFICER, "Карту выдали с заводским ключом: подойдите к охраннику"),
+        "held_back": (_AGAIN, "Эту карту только что проверили: уберите её и приложите снова"),
         "key_version": (_TO_OFFICER, "Карту пора обновить: подойдите к охраннику"),
-        "wrong_key": _NOT_PROVEN,
-        "bad_mac": _NOT_PROVEN,
-        "factory_key": _NOT_PROVEN,
-        "card_locked": _NOT_PROVEN,
-        "unsafe_configuration": _NOT_PROVEN,
+        "wrong_key": (
+            _TO_OFFICER,
+            "Карта не подтвердила, что она настоящая: подойдите к охраннику",
+        ),
+        "card_locked": (_TO_OFFICER, "Карта закрылась после чужих попыток: подойдите к охраннику"),
+        "bad_answer": (_AGAIN, "Карта ответила неразборчиво: приложите её ещё раз"),
+        "bad_mac": (_TO_OFFICER, "Ответ карты изменён по пути: подойдите к охраннику"),
+        "replayed": (_AGAIN, "Карта ответила старым кодом: приложите ещё раз"),
+        "unsafe_configuration": (_TO_OFFICER, "Карту выдали незащищённой: подойдите к охраннику"),
     }
 )
 _NOT_READ = (_AGAIN, "Карта не прочиталась: приложите её ещё раз и подержите")
@@ -197,6 +242,20 @@ LANE_DOWN = LaneView(
     text="Турникет не отвечает: подойдите к охраннику",
 )
 
+FIRE = LaneView(
+    word="ВЫХОДИТЕ",
+    light=Light.GREEN,
+    state="fire",
+    text="Пожарная тревога: проход свободен, выходите наружу",
+    reason="fire",
+)
+FIRE_OUTSIDE = LaneView(
+    word="НЕ ВХОДИТЕ",
+    light=Light.RED,
+    state="fire",
+    text="Пожарная тревога: проход свободен для тех, кто выходит",
+    reason="fire",
+)
 LOCKED_DOWN = LaneView(
     word="ВХОД ЗАКРЫТ",
     light=Light.RED,

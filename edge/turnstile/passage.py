@@ -30,7 +30,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum, unique
 from types import MappingProxyType
 
 from edge.model import Direction, PassageResult
@@ -40,6 +39,7 @@ from edge.settings import (
     PULSE_MS_MIN,
     WAIT_MS_CEILING,
     WAIT_MS_DEFAULT,
+    Drive,
 )
 from edge.turnstile.passage_table import REST, ROWS, Action, Move, State, Trigger
 
@@ -50,14 +50,6 @@ LATE_MS = 1_000  # Our choice: an arm turns in well under a second once a body p
 HELD_MS = 10_000  # PERCo TTR-10A manual: a passage longer than 10 s is an alarm.
 QUEUED_MAX = 3  # Our choice: 4 people in QUEUED_MS are 24 a minute, a good gate's pace.
 QUEUED_MS = 10_000  # Our choice: who waited longer has stepped aside; the lane opens for nobody.
-
-
-@unique
-class Drive(StrEnum):
-    """How the turnstile is told to open."""
-
-    PULSE = "pulse"  # Shortly: it waits for the body by its own clock.
-    LEVEL = "level"  # For as long as the wait lasts.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -152,6 +152,23 @@ REST: tuple[tuple[str, State, tuple[Action, ...]], ...] = (
 )
 
 
+def diagram_mermaid() -> str:
+    """The states and what leads from one to another; rows that stay are left to the table. Two
+    ways from one state to another share an arrow; `rest` is where `REST` chooses."""
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for row in TABLE:
+        if row.move is Move.STAY:
+            continue
+        target = "rest" if row.move is Move.REST else row.move.value
+        arrows.setdefault((row.state.value, target), []).append(row.trigger.value)
+    lines = ["stateDiagram-v2", "    state rest <<choice>>", f"    [*] --> {State.IDLE}"]
+    lines += [
+        f"    {source} --> {target}: {' / '.join(on)}" for (source, target), on in arrows.items()
+    ]
+    lines += [f"    rest --> {state}: {condition}" for condition, state, _ in REST]
+    return "\n".join(lines) + "\n"
+
+
 def table_markdown() -> str:
     """Both tables as `README.md` holds them."""
     return "\n".join(_lines()) + "\n"

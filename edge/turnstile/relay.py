@@ -1,14 +1,8 @@
 """GPIO lines: the one owner of gpiozero.
 
-Keeps the contract of `lines.py`. A line is at its safe level in the same request that makes it an
-output, falls by itself, and is let go on `close`, on an exception in a `with`, and at exit.
-
-Who makes a line fall: one thread of our own, which sleeps until the next end and needs nothing
-from the agent's loop. The end is noted before the line is driven, so no line is ever active
-without one. gpiozero's `blink` would start and join a thread per pulse and knows no bound of its
-own; a timer in the agent's loop would hang with it. What no thread can do is outlive its process:
-after a kill the line is the kernel's and the pull resistor's, see `persistent_outputs` and
-`README.md`, Wiring.
+Keeps the contract of `lines.py`; what makes a line fall is `bounded.py`. Here a line is at its
+safe level in the same request that makes it an output. After a kill the line is the kernel's and
+the pull resistor's, see `persistent_outputs` and `README.md`, Wiring.
 
 gpiozero's lgpio pins become outputs low and get their level afterwards (gpiozero pull request
 1177): at each start a short opening of every lane that is wired active-low. `claim_output`
@@ -17,31 +11,16 @@ replaces that step here.
 
 from __future__ import annotations
 
-import atexit
-import threading
-import time
 from collections import defaultdict, deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from edge.model import DeviceFault, SetupProblem
-from edge.turnstile.lines import (
-    EVENTS_QUEUED_MAX,
-    Driver,
-    LineEvent,
-    LineSettings,
-    Pull,
-    WiringSettings,
-    wiring_problems,
-)
-
-HISTORY_MAX = 256  # Our choice: a few minutes of a busy lane, for a technician and for tests.
-RETRY_MS = 50  # Our choice: a line that would not fall is told again at this pace, for ever.
-JOIN_S = 1.0  # Our choice: the thread only writes pins; it is back at once or never.
+from edge.settings import Driver, LineSettings, Pull
+from edge.turnstile.bounded import BoundedLines, Output, mono_ms
+from edge.turnstile.lines import EVENTS_QUEUED_MAX, LineEvent, WiringSettings, wiring_problems
 
 # Raspberry Pi's kernels leave an output driven after its process is gone, unless told otherwise
 # (raspberrypi/linux pull requests 6117 and 6150).
@@ -49,19 +28,6 @@ PERSIST_FLAGS = (
     Path("/sys/module/pinctrl_bcm2835/parameters/persist_gpio_outputs"),
     Path("/sys/module/pinctrl_rp1/parameters/persist_gpio_outputs"),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LineChange:
-    """An entry of the history: an input as seen, an output as driven."""
-
-    line_id: str
-    active: bool
-    at_ms: int
-
-
-def mono_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
 
 
 def persistent_outputs(flags: tuple[Path, ...] = PERSIST_FLAGS) -> str:
@@ -85,8 +51,8 @@ def open_lines(
     wake: Callable[[], None] = lambda: None,
     now_ms: Callable[[], int] = mono_ms,
     active_at_start: frozenset[str] = frozenset(),
-) -> GpioLines:
-    """Take the pins: inputs first and their levels read, then outputs, each at its safe level.
+) -> BoundedLines:
+    """Take the lines: inputs first and their levels read, then outputs, each at its safe level.
 
     `wake` is called from another thread after a change was queued for `poll`; it must return at
     once. `now_ms` stamps changes; bounds run on a clock of our own. `active_at_start` names
@@ -96,6 +62,10 @@ def open_lines(
     problems = wiring_problems(wiring)
     if problems:
         raise SetupProblem("; ".join(problems))
+    if wiring.driver is Driver.RELAY_BOARD:
+        from edge.turnstile.relay_board import open_board  # Only stations with one pay for it.
+
+        return open_board(wiring, wake=wake, now_ms=now_ms)
     virtual = wiring.driver is Driver.MOCK
     factory = _mock_factory() if virtual else _lgpio_factory(wiring.chip)
     lines = GpioLines(virtual=virtual, factory=factory, wake=wake, now_ms=now_ms)
@@ -110,21 +80,8 @@ def open_lines(
     return lines
 
 
-class _Output:
-    """An output and its end. Touched under the lock alone."""
-
-    def __init__(self, settings: LineSettings, device: Any, bound_ms: int | None) -> None:
-        self.settings = settings
-        self.device = device
-        self.bound_ms = bound_ms
-        self.since_ms = 0
-        self.until_ms: int | None = None  # When it falls, or is told to again. None: never.
-        self.active = False
-        self.fault = ""
-
-
-class GpioLines:
-    """Open lines, made by `open_lines`. Safe to use from several threads."""
+class GpioLines(BoundedLines):
+    """Open pins, made by `open_lines`. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -136,75 +93,19 @@ class GpioLines:
     ) -> None:
         self._virtual = virtual
         self._factory = factory
-        self._wake = wake
-        self._now_ms = now_ms
-        # Reentrant: a signal handler may close what this very thread is driving.
-        self._changed = threading.Condition(threading.RLock())
         self._inputs: dict[str, tuple[LineSettings, Any]] = {}
         self._levels: dict[str, bool] = {}
         self._events: deque[LineEvent] = deque()
-        self._outputs: dict[str, _Output] = {}
-        self._history: deque[LineChange] = deque(maxlen=HISTORY_MAX)
-        self._closed = False
         self._persistent = "" if virtual else persistent_outputs()
         self.events_dropped = 0  # The oldest, when nobody polled.
         self.wake_failures = 0
-        atexit.register(self.close)
-        self._watcher = threading.Thread(target=self._watch, name="lines", daemon=True)
-        self._watcher.start()
-
-    def __enter__(self) -> GpioLines:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    # -------------------------------------------------------------------------- the contract
-
-    def activate(self, line_id: str, *, ms: int | None) -> None:
-        with self._changed:
-            output = self._output(line_id)
-            bound_ms = output.bound_ms
-            assert (ms is None) is (bound_ms is None), f"{line_id}: only holding lines have no end"
-            assert ms is None or 0 < ms <= (bound_ms or 0), f"{line_id}: {ms} ms of {bound_ms}"
-            if output.fault:
-                raise DeviceFault(output.fault)
-            # Stamped before it is driven: a stall afterwards must not make the pulse look short.
-            at_ms, rises, now_ms = self._now_ms(), not output.active, mono_ms()
-            if rises:
-                output.since_ms, output.active = now_ms, True
-            if ms is not None and bound_ms is not None:
-                output.until_ms = min(now_ms + ms, output.since_ms + bound_ms)
-            self._changed.notify_all()
-            try:
-                output.device.on()
-            except Exception as error:
-                self._fall(output)
-                output.fault = output.fault or _cannot_drive(output.settings, error)
-                output.until_ms = mono_ms() + RETRY_MS
-                raise DeviceFault(output.fault) from error
-            if rises:
-                self._note(line_id, active=True, at_ms=at_ms)
-
-    def let_go(self, line_id: str) -> None:
-        with self._changed:
-            output = self._output(line_id)
-            if output.active:
-                self._fall(output)
-            if output.fault:
-                raise DeviceFault(output.fault)
+        super().__init__(wake=wake, now_ms=now_ms)
 
     def is_active(self, line_id: str) -> bool:
         with self._changed:
             if line_id in self._levels:
                 return self._levels[line_id]
-            assert line_id in self._outputs, f"{line_id} is no line of this device"
-            return self._outputs[line_id].active
+            return super().is_active(line_id)
 
     def poll(self) -> list[LineEvent]:
         with self._changed:
@@ -213,52 +114,25 @@ class GpioLines:
         return events
 
     def problems(self) -> tuple[str, ...]:
-        with self._changed:
-            faults = tuple(output.fault for output in self._outputs.values())
-        return tuple(problem for problem in (self._persistent, *faults) if problem)
-
-    def close(self) -> None:
-        atexit.unregister(self.close)
-        with self._changed:
-            if self._closed:
-                return
-            self._closed = True
-            self._changed.notify_all()
-            for output in self._outputs.values():
-                self._fall(output)
-            faults = [output.fault for output in self._outputs.values() if output.fault]
-            releases = [output.device.close for output in self._outputs.values()]
-            for _, device in self._inputs.values():  # gpiozero closes a pin and goes on listening.
-                releases += [partial(setattr, device.pin, "when_changed", None), device.close]
-            for release in (*releases, self._factory.close):
-                try:
-                    release()
-                except Exception as error:
-                    faults.append(f"a pin was not let go of ({error})")
-        if self._watcher is not threading.current_thread():
-            self._watcher.join(JOIN_S)
-        if faults:
-            raise DeviceFault("; ".join(faults))
-
-    # ---------------------------------------------------- for the technician, bench and tests
-
-    @property
-    def history(self) -> tuple[LineChange, ...]:
-        """The last `HISTORY_MAX` changes, oldest first."""
-        with self._changed:
-            return tuple(self._history)
+        return (*((self._persistent,) if self._persistent else ()), *super().problems())
 
     def move(self, line_id: str, active: bool) -> None:
-        """Move a virtual input, as if its wire had changed."""
         if not self._virtual or line_id not in self._inputs:
-            raise SetupProblem(
-                f'line {line_id} cannot be moved: only inputs of the driver "mock" can; on real '
-                "wires move the wire"
-            )
+            super().move(line_id, active)
         line, device = self._inputs[line_id]
         _lay_wire(device.pin, high=active == line.active_high)
 
+    def counts(self) -> dict[str, int]:
+        counted = {"events_dropped": self.events_dropped, "wake_failures": self.wake_failures}
+        return {name: count for name, count in counted.items() if count}
+
     # ----------------------------------------------------------------------------- inside
+
+    def _owned(self) -> Iterable[Callable[[], object]]:
+        for _, device in self._inputs.values():  # gpiozero closes a pin and goes on listening.
+            yield partial(setattr, device.pin, "when_changed", None)
+            yield device.close
+        yield self._factory.close
 
     def _open_input(self, line: LineSettings, *, active: bool) -> None:
         from gpiozero import DigitalInputDevice  # Only stations with lines pay for it.
@@ -298,13 +172,7 @@ class GpioLines:
         except Exception as error:
             raise DeviceFault(_cannot_have(line, error)) from error
         with self._changed:
-            self._outputs[line.line_id] = _Output(line, device, bound_ms)
-
-    def _output(self, line_id: str) -> _Output:
-        if self._closed:
-            raise DeviceFault(f"line {line_id}: the lines are closed")
-        assert line_id in self._outputs, f"{line_id} is no output of this device"
-        return self._outputs[line_id]
+            self._outputs[line.line_id] = Output(line, device, bound_ms)
 
     def _edge(self, line_id: str, active: bool) -> None:
         """Called by the library, in its own thread, which must not die of us."""
@@ -322,41 +190,6 @@ class GpioLines:
             self._wake()
         except Exception:
             self.wake_failures += 1  # The loop looks by itself before long.
-
-    def _note(self, line_id: str, *, active: bool, at_ms: int) -> None:
-        self._history.append(LineChange(line_id=line_id, active=active, at_ms=at_ms))
-
-    def _fall(self, output: _Output) -> None:
-        """To the safe level. A line that will not go there is told again by the watcher."""
-        try:
-            output.device.off()
-        except Exception as error:
-            output.fault = _cannot_drive(output.settings, error)
-            output.until_ms = mono_ms() + RETRY_MS
-            self._changed.notify_all()
-            return
-        if output.active:
-            output.active = False
-            self._note(output.settings.line_id, active=False, at_ms=self._now_ms())
-        output.until_ms = None
-        output.fault = ""
-
-    def _watch(self) -> None:
-        with self._changed:
-            while not self._closed:
-                now_ms = mono_ms()
-                for output in self._outputs.values():
-                    if output.until_ms is not None and output.until_ms <= now_ms:
-                        self._fall(output)
-                ends = [out.until_ms for out in self._outputs.values() if out.until_ms is not None]
-                self._changed.wait(max(0, min(ends) - mono_ms()) / 1_000 if ends else None)
-
-
-def _cannot_drive(line: LineSettings, error: Exception) -> str:
-    return (
-        f"line {line.line_id}: pin {line.pin} cannot be driven ({error}); "
-        'look at its lane, then run "moskvenok doctor lines"'
-    )
 
 
 def _cannot_have(line: LineSettings, error: Exception) -> str:

@@ -8,11 +8,12 @@ const TEXTS = {
     entrance: "Вход", till: "Касса", waiting: "в очереди", acknowledged: "принято городом",
     network_on: "Сеть включена", network_off: "Сеть отключена", city: "Город",
     city_hears: "слышит обе станции", city_waits: "не слышит станций", city_some: "слышит одну станцию",
-    lane: "Турникет", walk_on: "Люди проходят", walk_off: "Люди передумывают",
+    lane: "Турникет", screen_entrance: "Экран охраны ↗", screen_till: "Экран кассира ↗", walk_on: "Люди проходят", walk_off: "Люди передумывают",
     in: "Вход", out: "Выход", categories: "Разделы меню", total: "Итого", clear: "Очистить",
     feed: "Родителям от города", feed_empty: "Пока тихо. Приложите карту — и родители узнают.",
     tray: "Карты и браслеты", tap_at: "Прикладывать к:", at_in: "входу", at_out: "выходу", at_till: "кассе",
     hint: "Нажмите на карту или перетащите её на табло", order_in: "Город: открыть вход один раз",
+    officer_button: "Кнопка охранника", fire: "Пожарная тревога", tamper: "Вскрыть турникет",
     processes: "Процессы", news: "Сообщения", other: "English", other_lang: "en",
     silent: "НЕТ ОТВЕТА", silent_for: "станция молчит {}", ago: "{} назад", now: "сейчас",
     lists: "списки сверены {}", lists_none: "списков ещё нет", s: "{} с", min: "{} мин", h: "{} ч",
@@ -31,11 +32,12 @@ const TEXTS = {
     entrance: "Entrance", till: "Till", waiting: "in the queue", acknowledged: "accepted by the city",
     network_on: "Network is on", network_off: "Network is off", city: "City",
     city_hears: "hears both stations", city_waits: "hears no station", city_some: "hears one station",
-    lane: "Turnstile", walk_on: "People walk through", walk_off: "People turn back",
+    lane: "Turnstile", screen_entrance: "Officer’s screen ↗", screen_till: "Cashier’s screen ↗", walk_on: "People walk through", walk_off: "People turn back",
     in: "In", out: "Out", categories: "Parts of the menu", total: "Total", clear: "Clear",
     feed: "City to parents", feed_empty: "Quiet so far. Tap a card and the parents will know.",
     tray: "Cards and wristbands", tap_at: "Tap at:", at_in: "way in", at_out: "way out", at_till: "till",
     hint: "Click a card, or drag it onto a screen", order_in: "City: open the way in once",
+    officer_button: "Officer's button", fire: "Fire alarm", tamper: "Open the housing",
     processes: "Processes", news: "Messages", other: "Русский", other_lang: "ru",
     silent: "NO ANSWER", silent_for: "station silent for {}", ago: "{} ago", now: "now",
     lists: "lists checked {}", lists_none: "no lists yet", s: "{} s", min: "{} min", h: "{} h",
@@ -54,14 +56,28 @@ const CARDS = {
   "pupil": ["Ученик", "Pupil"], "wristband": ["Браслет", "Wristband"],
   "blocked": ["Утерянная", "Lost"], "stranger": ["Неизвестная", "Unknown"],
   "banned-chocolate": ["Без шоколада", "No chocolate"], "guardian": ["Родитель", "Guardian"],
+  "officer": ["Охрана 1111", "Officer 1111"], "cashier": ["Кассир 2222", "Cashier 2222"],
+  "supervisor": ["Старший 3333", "Supervisor 3333"], "primary": ["Первоклассник", "First form"],
   "staff": ["Сотрудник", "Staff"], "poor": ["Пустой счёт", "Empty account"],
+  "pupil-ev2": ["Карта с ключом", "Card with a key"], "pupil-clone": ["Копия карты", "Copied card"],
+  "pupil-factory": ["Заводская карта", "Factory card"], "guest-sun": ["Браслет с кодом", "Coded wristband"],
+  "band-aes": ["Браслет с ключом", "Wristband with a key"], "phone": ["Телефон", "Phone"],
+  "two-cards": ["Две карты", "Two cards"],
 };
+const NOTES = {
+  "pupil-clone": ["тот же номер, чужой ключ", "same number, another key"],
+  "pupil-factory": ["тот же номер, ключ завода", "same number, factory key"],
+  "phone": ["каждый раз другой номер", "a new number each time"],
+  "two-cards": ["обе сразу", "both at once"],
+};
+const BANDS = ["wristband", "guest-sun", "band-aes"];
 const CATEGORIES = {
   soup: ["Супы", "Soups"], hot: ["Горячее", "Hot"], side: ["Гарниры", "Sides"], salad: ["Салаты", "Salads"],
   pastry: ["Выпечка", "Pastry"], sandwich: ["Бутерброды", "Sandwiches"], chocolate: ["Шоколад", "Chocolate"],
   drink: ["Напитки", "Drinks"], fruit: ["Фрукты", "Fruit"], dairy: ["Молочное", "Dairy"],
 };
 const WORDS_EN = {
+  "ВЫХОДИТЕ": "LEAVE", "НЕ ВХОДИТЕ": "DO NOT ENTER",
   "ПРИЛОЖИТЕ КАРТУ": "TAP YOUR CARD", "ПРОХОДИТЕ": "GO AHEAD", "К ОХРАННИКУ": "SEE THE OFFICER",
   "ЕЩЁ РАЗ": "AGAIN", "СТОП": "STOP", "СПАСИБО": "THANK YOU", "НЕ ПРОШЛИ": "NOT TAKEN",
   "ВНИМАНИЕ": "ATTENTION", "НЕ РАБОТАЕТ": "OUT OF ORDER",
@@ -75,8 +91,24 @@ const REASONS_EN = {
   expired: "The card has expired: see the officer", no_access_right: "Not with this card: see the officer",
   outside_schedule: "Not at this hour: see the officer", passback: "This card is inside already: see the officer",
   guardian_choice: "Mark on the screen which child you bring or collect",
+  // A card that named nobody; edge/turnstile/officer.py.
+  left_field: "The card was taken away too soon: tap it again and hold it", two_cards: "Two cards at once: tap one",
+  reader_error: "The reader did not get the card: tap it again",
+  deadline: "The card answers too slowly: hold it closer and keep it there",
+  unknown_family: "Such a card is not read here: tap the school card",
+  random_uid: "A phone or somebody else’s card: tap the school card",
+  no_key: "Not a card of this school: see the officer",
+  factory_key: "The card was given out with a factory key: see the officer",
+  held_back: "This card was asked a moment ago: take it away and tap again",
+  key_version: "The card needs renewing: see the officer",
+  wrong_key: "The card did not prove that it is genuine: see the officer",
+  card_locked: "The card has locked itself after wrong keys: see the officer",
+  bad_answer: "The card’s answer made no sense: tap it again",
+  bad_mac: "The card’s answer was changed on its way: see the officer",
+  unsafe_configuration: "The card was given out unprotected: see the officer",
 };
 const STATES_EN = {
+  fire: "Fire alarm: the lane is free until an officer ends it",
   not_taken: "Tap the card again", down: "The reader does not answer: see the officer",
   reader_down: "The reader does not answer: see the officer",
   forced: "Somebody passed without a grant: look at the turnstile", held: "The turnstile did not close: look at it",
@@ -190,9 +222,16 @@ function draw() {
   part("cards", state.cards, drawCards);
   part("footer", [state.processes, state.plugged], drawFooter);
   part("news", state.news, drawNews);
+  part("pages", state.pages, () => Object.entries(state.pages ?? {}).forEach(([station, address]) => {
+    $(`screen-${station}`).href = address;
+    $(`screen-${station}`).hidden = false;
+  }));
   part("walk", state.walk, () => $("walk").setAttribute("aria-checked", String(state.walk !== false)));
+  for (const wire of ["fire", "tamper"]) $(wire).setAttribute("aria-pressed", String(wireOn(wire)));
   drawAges();
 }
+
+const wireOn = (wire) => state.station_entrance?.wires?.[`north.${wire}`] === true;
 
 function drawTile(tile, screen, answers, words) {
   const colour = !answers ? "none" : screen?.colour ?? "grey";
@@ -321,9 +360,9 @@ function drawCards() {
   $("cards").replaceChildren(...(state.cards ?? []).map((card) => {
     const button = make("button", {
       type: "button", class: card.blocked ? "card hot" : "card", id: `card-${card.label}`, "data-card": card.label,
-      draggable: "true", "data-shape": card.label === "wristband" ? "band" : "card",
+      draggable: "true", "data-shape": BANDS.includes(card.label) ? "band" : "card",
       onclick: () => tapCard(card.label, document.querySelector('input[name="at"]:checked').value),
-    }, make("b", {}, pick(CARDS[card.label], card.label)), make("span", {}, card.name ?? card.note ?? "—"));
+    }, make("b", {}, pick(CARDS[card.label], card.label)), make("span", {}, card.name ?? pick(NOTES[card.label], card.note) ?? "—"));
     button.addEventListener("dragstart", (event) => {
       event.dataTransfer.setData("text/plain", card.label);
       event.dataTransfer.effectAllowed = "copy";
@@ -401,6 +440,13 @@ $("network").addEventListener("click", () => ask("/network", { on: state.wire !=
 $("walk").addEventListener("click", () => ask("/walk", { on: state.walk === false }));
 $("clear").addEventListener("click", () => { basket.clear(); sendBasket(); });
 $("order-in").addEventListener("click", () => ask("/order", { at: "in" }));
+for (const wire of ["fire", "tamper"]) {
+  $(wire).addEventListener("click", () => ask("/wire", { line: `north.${wire}`, on: !wireOn(wire) }));
+}
+$("officer-button").addEventListener("click", async () => {
+  await ask("/wire", { line: "north-in.button", on: true });
+  await ask("/wire", { line: "north-in.button", on: false });
+});
 $("alert").lastElementChild.addEventListener("click", () => { $("alert").hidden = true; });
 for (const place of document.querySelectorAll(".drop")) {
   place.addEventListener("dragover", (event) => { event.preventDefault(); place.classList.add("over"); });

@@ -74,6 +74,7 @@ class _Requests:
             "basket": self.basket,
             "walk": self.walk,
             "plug": self.plug,
+            "wire": self.wire,
             "order": self.order,
             "block": self.block,
             "unblock": self.unblock,
@@ -111,6 +112,9 @@ class _Requests:
 
     async def plug(self, body: dict[str, Any]) -> None:
         self._miniature.plug(_text(body, "at"), _flag(body, "on"))
+
+    async def wire(self, body: dict[str, Any]) -> None:
+        await self._miniature.wire(_text(body, "line"), _flag(body, "on"))
 
     async def order(self, body: dict[str, Any]) -> None:
         await self._miniature.order(_text(body, "at"), str(body.get("order", "open_once")))

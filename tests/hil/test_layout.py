@@ -25,7 +25,7 @@ def test_the_product_takes_the_device_file(root: str, station: object) -> None:
     assert settings.device_id == place.device_id
     assert settings.endpoints == ("mqtt://127.0.0.1:1883",)
     assert [reader.port for reader in settings.readers] == [
-        str(folder.reader(reader.at)) for reader in READERS if reader.station == place.name
+        str(folder.reader(reader.name)) for reader in READERS if reader.station == place.name
     ]
     assert settings.socket_path("edge") == folder.runtime(place.name) / "edge.sock"
     assert settings.certificate_path == folder.certificate(place.name)

@@ -63,13 +63,13 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
     folder = tmp_path_factory.mktemp("privacy")
     with World(folder, tls=False) as world, Listener() as listener:
         world.start_stations()
-        shown = _small_day(world)
+        shown = small_day(world)
         wait_until(lambda: is_drained(world), "drained")
         files = {f"running: {name}": data for name, data in _files(world).items()}
         for station in world.stations:
             assert (station.edge.stop(), station.sync.stop()) == (0, 0)
         files |= _files(world)
-        search = search_for(world.school, _secrets(world))
+        search = search_for(world.school, secrets_of(world))
         search.sealed = sealed_by_city(world.city.folder / "city.db")
         messages = unpacked((heard.topic, heard.payload) for heard in list(listener.heard))
         yield Evidence(
@@ -104,7 +104,7 @@ def check_the_search_finds_what_is_planted_in_a_log(
         "name": evidence.shown[0].name,
         "card": evidence.shown[0].uid.hex().upper(),
         "fob": str(int.from_bytes(_fob(evidence).uid, "big")),
-        "key": _secrets(evidence.world)["people identifier"].hex(),
+        "key": secrets_of(evidence.world)["people identifier"].hex(),
     }[what]
     with log.open("a") as file:
         file.write(json.dumps({"event": "tap", "note": f"of {text}."}) + "\n")
@@ -125,7 +125,7 @@ def check_the_search_finds_what_is_planted_in_a_database(
         "card": [evidence.shown[0].uid[::-1]],
         "fob": [_fob(evidence).uid, b"again" + _fob(evidence).uid],
         "short card": short[:20],
-        "key": [_secrets(evidence.world)["people seal"]],
+        "key": [secrets_of(evidence.world)["people seal"]],
     }[what]
     db = sqlite3.connect(path, isolation_level=None)
     try:
@@ -146,7 +146,7 @@ def check_the_search_finds_what_is_planted_on_the_wire(evidence: Evidence) -> No
     assert evidence.search.findings(unpacked([("x", json.dumps(evidence.shown[0].name).encode())]))
 
 
-def _small_day(world: World) -> list[Visitor]:
+def small_day(world: World) -> list[Visitor]:
     """Everybody has a name, every kind of card is shown, each twice; some come in vain."""
     door_in = Door(world.gate, "north-in", AtSerial(world.serial_in))
     door_out = Door(world.gate, "north-out", AtSlot(world.slot_out))
@@ -189,7 +189,7 @@ def _files(world: World) -> dict[str, bytes]:
     return files_under(*(path for s in world.stations for path in (s.folder, s.logs)))
 
 
-def _secrets(world: World) -> dict[str, bytes]:
+def secrets_of(world: World) -> dict[str, bytes]:
     """The keys that open something: the city's, and the scalar of each device's own."""
     secrets = {f"signing {role}": key.seed for role, key in world.keys.signing.items()}
     for scope, keys in world.keys.scopes.items():

@@ -22,6 +22,7 @@ from edge.settings import (
     PULSE_MS_CEILING,
     PULSE_MS_MIN,
     WAIT_MS_CEILING,
+    Drive,
 )
 from edge.settings import PULSE_MS_DEFAULT as PULSE_MS
 from edge.settings import WAIT_MS_DEFAULT as WAIT_MS
@@ -34,7 +35,6 @@ from edge.turnstile.passage import (
     QUEUED_MS,
     Alarm,
     Answer,
-    Drive,
     Event,
     Fault,
     Fire,

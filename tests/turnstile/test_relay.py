@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from types import ModuleType
@@ -20,14 +21,12 @@ from types import ModuleType
 import pytest
 
 from edge.model import DeviceFault, Direction, SetupProblem
+from edge.settings import DEBOUNCE_MS, Driver, LineSettings, Pull
+from edge.turnstile.bounded import BoundedLines
 from edge.turnstile.lines import (
-    DEBOUNCE_MS,
     EVENTS_QUEUED_MAX,
     DirectionSettings,
-    Driver,
     LaneSettings,
-    LineSettings,
-    Pull,
     WiringSettings,
 )
 from edge.turnstile.relay import GpioLines, open_lines, persistent_outputs
@@ -52,9 +51,7 @@ def wiring(
             line_id=f"{name}.rotation", pin=rotation, active_high=False, pull=Pull.UP
         ),
     )
-    holding = (
-        None if hold is None else LineSettings(line_id=f"{name}.hold", pin=hold, active_ms_max=None)
-    )
+    holding = None if hold is None else LineSettings(line_id=f"{name}.hold", pin=hold)
     lane = LaneSettings(lane_id=name, directions=(side,), hold=holding)
     return WiringSettings(driver=driver, lanes=(lane,))
 
@@ -77,7 +74,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     sys.modules.pop("gpiozero.pins.lgpio", None)
 
 
-def until_fallen(lines: GpioLines, line_id: str) -> None:
+def until_fallen(lines: BoundedLines, line_id: str) -> None:
     for _ in range(2_000):
         if not lines.is_active(line_id):
             return
@@ -98,6 +95,26 @@ def test_an_output_is_never_at_another_level_than_the_safe_one(
         lines.activate("north.relay", ms=200)
         lines.let_go("north.relay")
         assert kernel.pins[17].driven == [safe, 1 - safe, safe]
+
+
+def test_the_fire_alarm_is_read_before_any_line_becomes_an_output(
+    kernel: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = wiring(hold=5)
+    fire = LineSettings(line_id="north.fire", pin=6)
+    (lane,) = made.lanes
+    other = replace(wiring(name="south", relay=22, rotation=23).lanes[0], lane_id="south")
+    kernel.pin(6).level = 1
+    claim, heard = kernel.gpio_claim_output, []
+
+    def claim_output(handle: int, gpio: int, level: int = 0, flags: int = 0) -> int:
+        heard.append(6 in kernel.callbacks)
+        return int(claim(handle, gpio, level, flags))
+
+    monkeypatch.setattr(kernel, "gpio_claim_output", claim_output)
+    with open_lines(replace(made, lanes=(other, replace(lane, fire=fire)))) as lines:
+        assert heard == [True, True, True], "another lane's outputs, too"
+        assert lines.is_active("north.fire") and not lines.is_active("north.hold")
 
 
 def test_the_stock_driver_blips_so_ours_is_needed(kernel: ModuleType) -> None:
@@ -239,13 +256,16 @@ def test_what_waits_is_bounded_and_the_newest_is_kept() -> None:
         for _ in range(EVENTS_QUEUED_MAX):  # Twice as many changes.
             lines.move("north.rotation", True)
             lines.move("north.rotation", False)
+        assert isinstance(lines, GpioLines)
         events = lines.poll()
         assert len(events) == EVENTS_QUEUED_MAX == lines.events_dropped
+        assert lines.counts() == {"events_dropped": EVENTS_QUEUED_MAX}
         assert [event.active for event in events[-2:]] == [True, False]
 
 
 def test_an_edge_that_tells_what_is_known_is_no_event() -> None:
     with open_lines(MOCK) as lines:
+        assert isinstance(lines, GpioLines)
         lines._edge("north.rotation", False)  # It came while the pin was being taken.
         assert lines.poll() == []
 
@@ -255,6 +275,7 @@ def test_a_wake_that_fails_does_not_deafen_the_lane() -> None:
         raise RuntimeError
 
     with open_lines(MOCK, wake=fails) as lines:
+        assert isinstance(lines, GpioLines)
         lines.move("north.rotation", True)
         lines.move("north.rotation", False)
         assert len(lines.poll()) == 2

@@ -1,0 +1,1 @@
+"""Pages of the stations: files that `edge/web_app.py` serves as they are."""

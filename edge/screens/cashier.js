@@ -1,0 +1,266 @@
+// The till's page: ring up, charge, and what the answer is; beside it what a cashier does without a card.
+// It is the same picture whoever pays for the meal. The till holds the basket; the page only draws it.
+import { ask, begin, button, draw, either, h, lang, roubles, shape, state, t, toast, words } from "/common.js";
+
+words({
+  ru: {
+    charge: "Пробить", cancel_basket: "Очистить", total: "Итого", empty: "Выберите блюда", more: "Больше: {}", less: "Меньше: {}",
+    sign_first: "Войдите, чтобы работать с кассой", without: "Без {}: {}", short: "Не хватает {}", repeated: "Та же карта ещё раз: ничего нового не продано",
+    collect: "Выдать заказ", cash: "Наличные", tenders: "Чем платить", account: "Счёт", entitlement: "Питание", preorder: "Заказ",
+    emergency: "Накормить в долг", override_allergens: "Выдать, несмотря на аллергию", sales: "Продажи смены", void_it: "Отменить", void_last: "Отменить последнюю", print_again: "Напечатать ещё раз",
+    voided: "Продажа отменена", groups: "Группы", serve: "Накормить группу", served: "Накормлено: {}", absent: "Нет", present: "Есть", close_out: "Закрыть смену",
+    close_sure: "Снять отчёт и закрыть смену?", report: "Отчёт № {}", unsent: "Ещё не отправлено городу: {}", date_slot: "Дата и приём пищи",
+    date: "Дата", slot: "Приём пищи", save: "Запомнить", need_date: "Часы не сверены: назовите дату и приём пищи", no_sales: "В этой смене продаж нет",
+    nothing_due: "Питание сейчас никому не положено", done: "Готово", other_acts: "Ещё", due: "положено", was_served: "накормлен", substitute: "Заменить блюдо заказа",
+    ordered: "Заказано", given: "Выдаётся", why: "Почему", collects: "Выдача заказа: приложите карту", owes: "В долг, по слову старшего: приложите карту", kind_sale: "Продаж", kind_sale_refused: "Отказов", kind_void: "Отмен", kind_refund: "Возвратов", kind_meal_served: "Накормлено без карты", kind_preorder_uncollected: "Не забрано заказов", grams: "Граммы: {}",
+    confirm_first: "Нужен старший: его карта и ПИН", disk: "Память станции отказывает: сообщите технику", for_one: "Кого накормить", scanned: "Штрих-код не найден: {}", breakfast: "завтрак", lunch: "обед", dinner: "ужин", snack: "полдник",
+    "why_a supervisor has to show card and PIN first": "Сначала старший: карта и ПИН", "why_nobody is signed in; sign in with card and PIN": "Сначала войдите: карта и ПИН",
+    "why_ring the meal up first": "Сначала наберите блюда", "why_ring the basket up first": "Сначала наберите блюда", "why_give the date first": "Сначала назовите дату",
+    "why_the till waits for the other tills; a moment, or cancel": "Касса ждёт другие кассы: секунду",
+  },
+  en: {
+    charge: "Charge", cancel_basket: "Clear", total: "Total", empty: "Choose dishes", more: "More: {}", less: "Less: {}",
+    sign_first: "Sign in to use the till", without: "Without {}: {}", short: "{} too little", repeated: "The same card again: nothing more was sold",
+    collect: "Hand over an order", cash: "Cash", tenders: "Paid by", account: "Account", entitlement: "Meals", preorder: "Order",
+    emergency: "Feed on credit", override_allergens: "Serve in spite of the allergy", sales: "Sales of this shift", void_it: "Void", void_last: "Void the last one", print_again: "Print again",
+    voided: "The sale is void", groups: "Groups", serve: "Serve the group", served: "Served: {}", absent: "Absent", present: "Here", close_out: "Close out",
+    close_sure: "Print the report and close the shift?", report: "Report no. {}", unsent: "Not sent to the city yet: {}", date_slot: "Date and meal",
+    date: "Date", slot: "Meal", save: "Keep", need_date: "The clock is not sure: say the date and the meal", no_sales: "No sales in this shift",
+    nothing_due: "No meal is due to anybody now", done: "Done", other_acts: "More", due: "due", was_served: "served", substitute: "Replace an ordered dish",
+    ordered: "Ordered", given: "Given", why: "Why", collects: "Handing over an order: show the card", owes: "On credit, by a supervisor's word: show the card", kind_sale: "Sales", kind_sale_refused: "Refusals", kind_void: "Voids", kind_refund: "Refunds", kind_meal_served: "Served without a card", kind_preorder_uncollected: "Orders not collected", grams: "Grams: {}",
+    confirm_first: "A supervisor is needed: card and PIN", disk: "The station's disk refuses: tell the technician", for_one: "Who is to be fed", scanned: "No such barcode: {}",
+  },
+});
+const SHAPE_OF = { green: "go", red: "stop", amber: "ask", blue: "wait", grey: "cart" };
+const KINDS = ["sale", "sale_refused", "void", "refund", "meal_served", "preorder_uncollected"];
+const money = (minor) => roubles(minor);
+let menu = null;
+let category = "";
+let actsOpen = false;
+let pending = ""; // What a supervisor was asked to confirm.
+
+const till = (answer) => answer.screens.find((one) => one.till);
+const lines = (shown) => shown.basket.map((line) => [line.product, line.quantity, ...(line.grams ? [line.grams] : [])]);
+async function ring(change) {
+  const basket = lines(till(state.answer));
+  const at = basket.findIndex(([product]) => product === change.product);
+  if (at < 0) basket.push(change.grams ? [change.product, 1, change.grams] : [change.product, change.by]);
+  else if (change.grams) basket[at] = [change.product, 1, change.grams];
+  else basket[at] = [change.product, basket[at][1] + change.by];
+  await ask("ring", { lines: basket.filter(([, quantity]) => quantity > 0) });
+}
+
+function tile(shown) {
+  draw(document.getElementById("tile"), shown, () => {
+    const extra = [];
+    if (shown.without.length) extra.push(t("without", shown.without.join(", "), shown.without_total));
+    if (shown.short) extra.push(t("short", shown.short));
+    if (shown.repeated) extra.push(t("repeated"));
+    if (shown.emergency) extra.push(t("owes"));
+    else if (shown.collects) extra.push(t("collects"));
+    extra.push(...shown.notes.map((note) => either(note.text, note.text_en)));
+    return h("article", { class: "tile", "data-colour": shown.colour, "data-state": shown.state },
+      shape(shown.colour, SHAPE_OF[shown.colour]),
+      h("div", { class: "say" }, h("b", { class: "word" }, either(shown.word, shown.word_en)),
+        h("p", { class: "reason" }, either(shown.text, shown.text_en)),
+        h("p", { class: "answer num" }, [shown.answer_total, ...extra].filter(Boolean).join(" · "))));
+  });
+}
+
+function pick(product) {
+  if (!product.weighed) return ring({ product: product.product, by: 1 });
+  const grams = h("input", { type: "number", min: "1", max: "20000", inputmode: "numeric", id: "grams" });
+  dialogue(h("h2", {}, product.name), h("label", {}, h("p", {}, t("grams", "")), grams),
+    h("div", { class: "row" }, button(t("cancel"), shut), button(t("done"), () => {
+      const weight = Number(grams.value);
+      if (weight > 0) { ring({ product: product.product, grams: Math.round(weight) }); shut(); }
+    }, { class: "main" })));
+  grams.focus();
+  return null;
+}
+function drawMenu(signed) {
+  const place = (one) => (ORDER.indexOf(one) + ORDER.length + 1) % (ORDER.length + 1); // What is not named stands last.
+  const categories = [...new Set((menu ?? []).map((one) => one.category))].sort((one, other) => place(one) - place(other));
+  if (!categories.includes(category)) category = categories[0] ?? "";
+  draw(document.getElementById("categories"), [categories, category], () => (categories.length > 1 ? categories.map((one) => button(CATEGORY[lang]?.[one] ?? one,
+    () => { category = one; drawMenu(Boolean(state.answer.staff.cashier)); }, { role: "tab", "aria-selected": String(one === category), "data-key": `category-${one}` })) : []));
+  draw(document.getElementById("menu"), [menu, category, signed], () => (menu ?? []).filter((one) => one.category === category).map((one) => button("",
+    () => pick(one), { "data-product": one.product, "data-key": `menu-${one.product}`, disabled: !signed })).map((made, at) => {
+    const one = menu.filter((each) => each.category === category)[at];
+    made.append(h("b", {}, one.name), h("span", {}, money(one.price_minor)));
+    return made;
+  }));
+}
+const ORDER = ["breakfast", "porridge", "soup", "hot", "main", "side", "salad", "pastry", "sandwich", "dessert", "fruit", "dairy", "bread", "drink", "chocolate", "snack"];
+const CATEGORY = {
+  ru: { soup: "Супы", main: "Второе", drink: "Напитки", pastry: "Выпечка", chocolate: "Шоколад", sandwich: "Бутерброды", salad: "Салаты", breakfast: "Завтраки", fruit: "Фрукты", dessert: "Десерты", side: "Гарниры", snack: "Перекус", hot: "Горячее", porridge: "Каши", bread: "Хлеб", dairy: "Молочное", buffet: "Буфет" },
+  en: {},
+};
+
+function receipt(answer, shown) {
+  const signed = Boolean(answer.staff.cashier);
+  const seen = [shown.basket, shown.total_minor, signed, shown.tenders, shown.chosen, shown.phase, shown.date_needed, shown.reason, shown.last_sale, shown.slots, shown.substitutions];
+  draw(document.getElementById("receipt"), seen, () => {
+    const full = shown.basket.length > 0;
+    const acts = [
+      [shown.tenders.includes("preorder"), "collect", () => ask("charge", { collect: true })],
+      [shown.tenders.includes("cash") && full, "cash", () => ask("cash")],
+      [shown.reason === "purchase.allergen", "override_allergens", () => confirm("override_allergens")],
+      [full, "emergency", () => confirm("emergency")],
+      [shown.substitutions.length > 0, "substitute", substitute],
+      [shown.last_sale, "void_last", () => voidSale(shown.last_sale)],
+      [shown.last_sale && shown.printer, "print_again", () => ask("print", { what: "sale" })],
+      [true, "sales", showSales],
+      [true, "groups", showGroups],
+      [!answer.clock_trusted, "date_slot", askDate],
+      [true, "close_out", askCloseOut],
+    ];
+    return [
+      !signed && h("p", { class: "bar info" }, t("sign_first")),
+      signed && shown.date_needed && h("p", { class: "bar amber row" }, h("span", { class: "grow" }, t("need_date")), button(t("date_slot"), askDate, { id: "need-date" })),
+      h("ul", { class: "basket", id: "basket" }, full ? shown.basket.map((line) => h("li", { "data-product": line.product },
+        h("span", {}, line.name), h("span", { class: "step num" },
+          button("−", () => ring({ product: line.product, by: -1 }), { "aria-label": t("less", line.name), "data-key": `less-${line.product}`, disabled: !signed }),
+          line.grams ? `${line.grams} г` : String(line.quantity),
+          !line.grams && button("+", () => ring({ product: line.product, by: 1 }), { "aria-label": t("more", line.name), "data-key": `more-${line.product}`, disabled: !signed })),
+        h("b", { class: "num" }, money(line.amount_minor)))) : h("li", { class: "quiet" }, t("empty"))),
+      h("p", { class: "sum" }, h("span", {}, t("total")), h("span", { class: "num", id: "total" }, money(shown.total_minor))),
+      shown.tenders.length > 1 && h("div", { class: "row", role: "group", "aria-label": t("tenders") }, shown.tenders.filter((one) => one !== "cash").map((one) => button(t(one),
+        () => ask("tender", { tenders: shown.chosen.includes(one) ? shown.chosen.filter((each) => each !== one) : [...shown.chosen, one] }),
+        { "aria-pressed": String(shown.chosen.includes(one)), class: "chip", "data-key": `tender-${one}`, disabled: !signed }))),
+      h("div", { class: "row" },
+        button(t("charge"), () => ask("charge"), { class: "main charge grow", id: "charge", disabled: !full || !signed }),
+        button(t("cancel_basket"), () => ask("cancel"), { class: "charge", id: "clear", disabled: !full && shown.phase === "open" })),
+      h("details", { id: "acts", open: actsOpen, on: { toggle: (event) => { actsOpen = event.target.open; } } }, h("summary", {}, t("other_acts")),
+        h("div", { class: "row" }, acts.filter(([there]) => there).map(([, name, act]) => button(t(name), act, { "data-key": name, id: `act-${name}`, disabled: !signed })))),
+    ];
+  });
+}
+
+// ---- what needs a supervisor: their card and PIN first, then the act, once
+
+async function confirm(what) {
+  if (state.answer.staff.proved) { await ask(what); return; }
+  if ((await ask("supervise_start")).ok) { pending = what; toast(t("confirm_first")); }
+}
+let talking = false;
+function afterProof(staff) {
+  if (pending && staff.proved) { const what = pending; pending = ""; ask(what); }
+  else if (pending && talking && !staff.dialogue) pending = ""; // Given up, or timed out.
+  talking = Boolean(staff.dialogue);
+}
+
+// ---- dialogues
+
+function dialogue(...content) {
+  const box = document.getElementById("box");
+  box.onclose = () => box.replaceChildren();
+  box.replaceChildren(h("div", { class: "panel" }, content));
+  if (!box.open) box.showModal();
+}
+const shut = () => document.getElementById("box").close();
+async function voidSale(sale) {
+  if ((await ask("void", { sale: sale.sale, epoch: sale.epoch })).ok) { toast(t("voided")); return true; }
+  return false;
+}
+const named = (product) => menu?.find((one) => one.product === product)?.name ?? product;
+async function showSales() {
+  const answer = await ask("sales");
+  if (!answer.ok) return;
+  dialogue(h("h2", {}, t("sales")), answer.sales.length ? h("table", { id: "sales" }, answer.sales.map((sale) => h("tr", { "data-sale": sale.sale },
+    h("td", { class: "num" }, `№ ${sale.sale}`), h("td", {}, sale.lines.map(([product, quantity, grams]) => `${named(product)}${grams ? `, ${grams} г` : quantity > 1 ? ` × ${quantity}` : ""}`).join(", ")),
+    h("td", { class: "num" }, money(sale.total_minor)),
+    h("td", { class: "num" }, button(t("void_it"), async () => { if (await voidSale(sale)) showSales(); }, { class: "no" }))))) : h("p", {}, t("no_sales")),
+  h("div", { class: "row" }, button(t("close"), shut)));
+}
+async function showGroups() {
+  const answer = await ask("group_list");
+  if (!answer.ok) return;
+  dialogue(h("h2", {}, `${t("groups")}${answer.slot ? ` · ${t(answer.slot)}` : ""}`),
+    h("div", { class: "row wrap" }, answer.groups.map((one) => button(`${one.group} (${one.size})`, () => showGroup(one.group)))),
+    answer.groups.length === 0 && h("p", {}, t("nothing_due")), h("div", { class: "row" }, button(t("close"), shut)));
+}
+async function showGroup(group) {
+  const answer = await ask("group_list", { group });
+  if (!answer.ok) return;
+  const absent = new Set(answer.members.filter((one) => !one.present).map((one) => one.cardholder));
+  const rows = answer.members.map((one) => {
+    const mark = h("button", { type: "button", class: "chip", "aria-pressed": String(!absent.has(one.cardholder)), disabled: one.served || !one.due }, "");
+    const say = () => { mark.textContent = t(absent.has(one.cardholder) ? "absent" : "present"); mark.setAttribute("aria-pressed", String(!absent.has(one.cardholder))); };
+    mark.addEventListener("click", () => { absent.has(one.cardholder) ? absent.delete(one.cardholder) : absent.add(one.cardholder); say(); });
+    say();
+    return h("tr", {}, h("td", {}, one.name || one.cardholder), h("td", { class: "quiet" }, one.served ? t("was_served") : one.due ? t("due") : "—"), h("td", { class: "num" }, mark));
+  });
+  dialogue(h("h2", {}, `${group} · ${answer.slot ? t(answer.slot) : ""}`), h("table", {}, rows),
+    h("div", { class: "row" }, button(t("close"), shut), button(t("serve"), async () => {
+      const done = await ask("serve_group", { group, slot: answer.slot, absent: [...absent] });
+      if (done.ok) { shut(); toast(t("served", typeof done.served === "number" ? done.served : done.served?.length ?? "")); }
+    }, { class: "yes" })));
+}
+function askDate() {
+  const shown = till(state.answer);
+  const date = h("input", { type: "date", id: "date", value: shown.date });
+  const slot = h("select", { id: "slot" }, h("option", { value: "" }, "—"), shown.slots.map((one) => h("option", { value: one }, t(one))));
+  dialogue(h("h2", {}, t("date_slot")), h("label", {}, h("p", {}, t("date")), date), h("label", {}, h("p", {}, t("slot")), slot),
+    h("div", { class: "row" }, button(t("cancel"), shut), button(t("save"), async () => {
+      if ((await ask("give_date", { date: date.value, slot: slot.value })).ok) shut();
+    }, { class: "main", id: "date-go" })));
+}
+function substitute() {
+  const shown = till(state.answer);
+  const choose = (id) => h("select", { id }, menu.map((one) => h("option", { value: one.product }, one.name)));
+  const ordered = choose("ordered"), given = choose("given");
+  const why = h("select", { id: "why" }, shown.substitutions.map((one) => h("option", { value: one }, one)));
+  dialogue(h("h2", {}, t("substitute")), h("label", {}, h("p", {}, t("ordered")), ordered), h("label", {}, h("p", {}, t("given")), given), h("label", {}, h("p", {}, t("why")), why),
+    h("div", { class: "row" }, button(t("cancel"), shut), button(t("done"), async () => {
+      if ((await ask("substitute", { given: { [ordered.value]: given.value }, why: why.value })).ok) shut();
+    }, { class: "main" })));
+}
+function askCloseOut() {
+  dialogue(h("h2", {}, t("close_out")), h("p", {}, t("close_sure")),
+    h("div", { class: "row" }, button(t("cancel"), shut), button(t("close_out"), async () => {
+      const report = await ask("close_out");
+      if (!report.ok) return;
+      dialogue(h("h2", {}, t("report", report.number)), h("p", { class: "quiet" }, report.business_date),
+        h("table", { id: "report" }, Object.entries(report.totals).map(([name, total]) => h("tr", {}, h("td", {}, t(name)), h("td", { class: "num" }, total))),
+          KINDS.filter((kind) => report.count_by_kind[kind]).map((kind) => h("tr", {}, h("td", { class: "quiet" }, t(`kind_${kind}`)), h("td", { class: "num" }, String(report.count_by_kind[kind]))))),
+        h("p", {}, t("unsent", report.unsent)), h("div", { class: "row" }, button(t("close"), shut)));
+    }, { class: "main", id: "close-go" })));
+}
+
+// ---- a scanner types digits and Enter
+
+let typed = "";
+let typedAt = 0;
+document.addEventListener("keydown", (event) => {
+  if (document.querySelector("dialog[open]") || /INPUT|SELECT/.test(event.target.tagName)) return;
+  if (Date.now() - typedAt > 300) typed = ""; // Our choice: no hand types a barcode so fast.
+  typedAt = Date.now();
+  if (/^[0-9]$/.test(event.key)) typed += event.key;
+  else if (event.key === "Enter" && typed.length >= 6) {
+    event.preventDefault();
+    const found = menu?.find((one) => one.barcode === typed);
+    if (found) pick(found);
+    else {
+      const code = typed; // A label of a scale, or nothing of ours: the station knows.
+      ask("scan", { code }).then((answer) => { if (!answer.ok) toast(t("scanned", code)); });
+    }
+    typed = "";
+  }
+});
+
+let fetched = 0;
+async function fetchMenu() {
+  const answer = await ask("menu");
+  if (answer.ok) { menu = answer.products; if (state.answer) show(state.answer); }
+}
+function show(answer) {
+  const shown = till(answer);
+  if (!shown) return;
+  if (Date.now() - fetched > 60_000) { fetched = Date.now(); fetchMenu(); }
+  tile(shown);
+  drawMenu(Boolean(answer.staff.cashier));
+  receipt(answer, shown);
+  afterProof(answer.staff);
+}
+begin({ role: "cashier", title: "cashier", onDraw: show });
