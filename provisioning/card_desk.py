@@ -88,13 +88,13 @@ class Table:
         settings = reader_settings(spec or "desk:pcsc")
         reader: Reader
         if self._virtual is not None:
-            session = PcscSession(ReaderSettings(reader_id="desk", driver="pcsc"),
-                                  scard=self._virtual.scard, cards=book)  # fmt: skip
+            settings = ReaderSettings(reader_id="desk", driver="pcsc")  # Whatever `spec` says.
+            session = PcscSession(settings, scard=self._virtual.scard, cards=book)
             reader = ReaderWorker(reader_id="desk", session=session, wake=wake.set)
         else:
             reader = open_reader(settings, wake=wake.set, cards=book)
         try:
-            shown = Shown(reader, wake)
+            shown = Shown(reader, wake, settings)
             shown.wait_up()
             yield shown
         finally:
@@ -107,8 +107,9 @@ class Table:
 class Shown:
     """Cards one by one, from any reader."""
 
-    def __init__(self, reader: Reader, wake: threading.Event) -> None:
+    def __init__(self, reader: Reader, wake: threading.Event, settings: ReaderSettings) -> None:
         self._reader, self._wake = reader, wake
+        self.settings = settings
 
     def wait_up(self) -> None:
         until_s, reason = time.monotonic() + LINK_S_MAX, "it says nothing"

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from edge.access_fact import policy_of
 from edge.clock import Anchor, Clock
 from edge.config import load
 from edge.keyring import Keyring
-from edge.model import AccessPoint, AccessPolicy, AccessReason, Direction, Presentation
+from edge.model import AccessPoint, AccessReason, Direction, Presentation
 from edge.offline_cache.lookup import Cache
 from edge.offline_cache.store import FileKind, open_reader
 from edge.readers.dialogue import Evidence, Failure
@@ -198,7 +199,8 @@ def _decided(
     secret = keys.identifier.get(cache.identifier_version(keys.scope), keys.newest_identifier)
     identifier = credential_id(secret, evidence.uid_kind, evidence.uid)
     points = list(settings.access_points().values())
-    zone = points[0].zone_id if points else ""
+    inward = [point for point in points if point.direction is Direction.IN] or points
+    zone = inward[0].zone_id if inward else ""
     view = cache.access_view(identifier, zone, moment)
     enrolled = None if view.credential is None else view.credential.tier
     if not points:  # A till: whom it knows; what may be bought is a basket's question.
@@ -211,7 +213,7 @@ def _decided(
         view,
         AccessPoint(access_point_id="desk", zone_id=zone, direction=Direction.IN),
         moment.now(),
-        AccessPolicy(),
+        policy_of(cache.small.site, zone=zone),
     )
     return Report(
         shown=report.shown,

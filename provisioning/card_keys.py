@@ -32,12 +32,13 @@ from edge.readers.card_crypto import diversify_aes, is_factory_aes_key
 from edge.readers.dialogue import CardKey
 from edge.readers.issue_desfire import DesfirePlan
 from edge.readers.issue_ntag424 import NTAG_KEYS, NtagPlan, SunPlan
-from edge.readers.profile import CardProfile, Family, file_read
+from edge.readers.profile import DESFIRES, KEY_NO_MAX, CardProfile, Family, file_read
 from edge.readers.reader import is_random_uid
 from provisioning.files import read_whole
 
 SCHEMA: Final = 1
 SYSTEM_BYTES_MAX: Final = 16  # AN10922: 31 bytes of input; a UID, an AID and a number take 11.
+DESFIRE_KEYS: Final = KEY_NO_MAX + 1
 PICC_KEY_NO: Final = 0xFE  # In the derivation alone: the card's own level has one key, number 0.
 FILE_MARK: Final = b"moskvenok-card-1"  # What a DESFire's identity file begins with.
 KEYS: Final = frozenset(
@@ -80,6 +81,7 @@ class Kind:
                 f'profile "{profile.profile_id}": "issue" writes a file of at most 32 bytes, read '
                 "from its start"
             )
+        self._keep_keys_apart(DESFIRE_KEYS)
         highest = max(profile.key_no, profile.uid_key_no or 0)
         keys = [self.derived(uid, number) for number in range(highest + 1)]
         if profile.uid_key is not None and profile.uid_key_no is not None:
@@ -95,8 +97,15 @@ class Kind:
         )
 
     def ntag_plan(self, uid: bytes) -> NtagPlan:
-        keys = [self.derived(uid, number) for number in range(NTAG_KEYS)]
+        """What `issue` writes. `SetupProblem` where the profile is no kind it can make."""
         profile, sun = self.profile, None
+        self._keep_keys_apart(NTAG_KEYS)
+        if profile.family is Family.NTAG424_SUN and self.meta_key_no is None:
+            raise SetupProblem(
+                f'profile "{profile.profile_id}": "issue" makes enciphered messages alone; give '
+                '"meta_key", "meta_key_no" and "picc_data"'
+            )
+        keys = [self.derived(uid, number) for number in range(NTAG_KEYS)]
         if profile.uid_key is not None and profile.uid_key_no is not None:
             keys[profile.uid_key_no] = CardKey(key=profile.uid_key.key, version=self.key_version)
         layout = profile.layout
@@ -112,6 +121,17 @@ class Kind:
                 file_key_no=profile.key_no,
             )
         return NtagPlan(keys=tuple(keys), sun=sun, random_uid=self.random_uid)
+
+    def _keep_keys_apart(self, keys: int) -> None:
+        """Devices hold the card's own key and the shared ones. Key 0 changes all others, so a
+        stolen device must not have it; and a shared key in another's place proves nothing."""
+        found = (self.profile.key_no, self.profile.uid_key_no, self.meta_key_no)
+        numbers = [number for number in found if number is not None]
+        if len(set(numbers)) < len(numbers) or not all(0 < number < keys for number in numbers):
+            raise SetupProblem(
+                f'profile "{self.profile.profile_id}": "key_no", "uid_key_no" and "meta_key_no" '
+                f"must differ, each 1 to {keys - 1}: key 0 is the card's master and never at a lane"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +200,18 @@ def _kind(where: str, profile_id: str, found: Any, system: str) -> Kind:
     for key in found.keys() - KEYS:
         raise SetupProblem(f'{where}: "{key}" is not a key of a profile; remove or mend it')
     family = found.get("family")
-    if family not in set(Family):
+    if not isinstance(family, str) or family not in set(Family):
         raise SetupProblem(f"{where}.family: {family!r:.40}; one of {', '.join(Family)}")
     if Family(family) is Family.ULTRALIGHT_C:
         raise SetupProblem(f"{where}.family: its keys are 3DES and are not derived here")
     key_version = _number(where, found, "key_version", 1)
     if not 1 <= key_version <= 0xFF:
         raise SetupProblem(f"{where}.key_version: {key_version}; 1 to 255, 0 is the factory's")
+    for name in ("uid_key_no", "meta_key_no", "version_page"):
+        if found.get(name) is not None:
+            _number(where, found, name, 0)
+    if found.get("aid") and family not in DESFIRES:
+        raise SetupProblem(f"{where}.aid: a DESFire alone has one; remove it")
     meta_key_no = found.get("meta_key_no")
     if meta_key_no is not None and meta_key_no not in range(NTAG_KEYS):
         raise SetupProblem(f"{where}.meta_key_no: {meta_key_no!r:.20}; 0 to {NTAG_KEYS - 1}")

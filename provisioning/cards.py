@@ -6,6 +6,7 @@ into one file that the issuer names, and nowhere else; a master key is never rea
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edge.model import CorruptData, SetupProblem, UidKind
-from provisioning.output import CONFIG_DEFAULT, config_option, json_option, print_json
-from provisioning.roster import PERSON, Roster, RosterLine, masked, read_class_list
+from provisioning.output import (
+    CONFIG_DEFAULT,
+    CONFIG_VARIABLE,
+    config_option,
+    json_option,
+    print_json,
+)
+from provisioning.roster import (
+    PERSON,
+    Roster,
+    RosterLine,
+    masked,
+    read_class_list,
+    reader_profile,
+)
 
 if TYPE_CHECKING:
     from edge.readers.dialogue import Evidence, Failure
@@ -158,6 +172,7 @@ def _next_line(
             tier=int(event.tier),
             profile=kind[0].profile.profile_id if kind is not None else "",
             key_version=version if proven else None,
+            reader=reader_profile(shown.settings),
         )
         return line, event.uid
 
@@ -233,6 +248,7 @@ def issue(
             tier=int(kind.profile.tier),
             profile=kind.profile.profile_id,
             key_version=kind.key_version,
+            reader="pcsc",
         )
         roster.add(line)
     click.echo(f"made and proven: {kind.profile.profile_id}, tier {line.tier}; written to {out}")
@@ -240,8 +256,14 @@ def issue(
 
 def refuse_on_device(config: Path) -> None:
     """A master key beside a device is a city's keys in a school's cupboard."""
-    for path in {config, Path(CONFIG_DEFAULT), config.parent / "identity"}:
-        if path.exists():
+    named = Path(os.environ.get(CONFIG_VARIABLE) or CONFIG_DEFAULT)
+    places = dict.fromkeys((config, named, Path(CONFIG_DEFAULT)))
+    for path in [*places, *(place.parent / "identity" for place in places)]:
+        try:
+            is_here = path.exists()
+        except PermissionError:
+            is_here = True  # Whose it is may not look there; something is.
+        if is_here:
             raise SetupProblem(
                 f"{path} is here: this is a device, and a master key never is on one; make cards "
                 "at the issuer's desk"
@@ -310,14 +332,16 @@ def _accept(evidence: Evidence | Failure, kind: Kind, uid: bytes) -> None:
     raise SetupProblem(f"written, but it does not prove itself: {words}; keep this card back")
 
 
-def _kind(keys_path: Path | None, profile: str | None) -> tuple[Kind, Ceremony] | None:
+def _kind(
+    keys_path: Path | None, profile: str | None, config: Path | None = None
+) -> tuple[Kind, Ceremony] | None:
     if (keys_path is None) != (profile is None):
         raise SetupProblem("--keys and --profile go together: which kind of card, and its keys")
     if keys_path is None or profile is None:
         return None
     from provisioning.card_keys import read_ceremony
 
-    refuse_on_device(Path(CONFIG_DEFAULT))
+    refuse_on_device(config or Path(CONFIG_DEFAULT))
     ceremony = read_ceremony(keys_path)
     return ceremony.kind(profile), ceremony.only(profile)
 
@@ -347,7 +371,7 @@ def inspect(
     from provisioning.card_desk import Table
     from provisioning.card_inspect import Report, look
 
-    kind = _kind(keys_path, profile)
+    kind = _kind(keys_path, profile, config)
     table = Table(virtual)
     with table.writer(pcsc) as desk:
         table.next_card()

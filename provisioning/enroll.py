@@ -351,8 +351,8 @@ def provision(as_json: bool, **typed: object) -> None:
     \b
     A reader:  r1:serial:/dev/ttyUSB0:id12:access_point=north-in
                r1:pcsc:ACS ACR122U:access_point=north-in
-    A lane:    north:lgpio:north-in=in:school:relay=17:rotation=27/up,\\
-                           north-out=out:street:relay=22:rotation=23/up
+    A lane:    north:lgpio:north-in=in:school:relay=17:rotation=27/low/up,\\
+                           north-out=out:school:relay=22:rotation=23/low/up
     A pin:     17, 17/low (active at low level), 27/up (pulled up), 27/low/up
     """
     steps: list[Step] = []

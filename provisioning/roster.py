@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Final
 
 from edge.model import SetupProblem, UidKind
+from edge.settings import ReaderSettings
 from provisioning.files import SECRET_MODE, read_whole, write_whole
 
 PERSON: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 PEOPLE_MAX: Final = 5_000  # Our choice: the largest school twice over.
 SUFFIXES: Final = (".csv", ".jsonl")
-COLUMNS: Final = ("person", "uid", "kind", "tier", "profile", "key_version")
+COLUMNS: Final = ("person", "uid", "kind", "tier", "profile", "key_version", "reader")
 KINDS: Final = {kind: kind.name.lower() for kind in UidKind}
 
 
@@ -36,6 +37,17 @@ class RosterLine:
     tier: int
     profile: str = ""
     key_version: int | None = None
+    reader: str = ""  # What read the number, and how it prints numbers: `reader_profile`.
+
+
+def reader_profile(settings: ReaderSettings) -> str:
+    """How the reader at the desk says a number: two that say it otherwise enrol two numbers.
+
+    >>> reader_profile(ReaderSettings(reader_id="desk", driver="pcsc"))
+    'pcsc'
+    """
+    order = "reversed" if settings.reversed else ""
+    return ":".join(filter(None, (settings.driver, settings.frame, settings.numbering, order)))
 
 
 def masked(uid: bytes) -> str:
@@ -199,4 +211,5 @@ def _roster_line(row: dict[str, object]) -> RosterLine:
         tier=int(str(row["tier"])),
         profile=str(row["profile"]),
         key_version=None if version in (None, "") else int(str(version)),
+        reader=str(row.get("reader") or ""),  # A roster of before has none.
     )

@@ -7,7 +7,7 @@ bytes on.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from edge import logs
 from edge.messages import (
@@ -29,8 +29,6 @@ from sync.topics import Side, Topic, TopicKind, parse, publisher_of
 
 if TYPE_CHECKING:
     from sync.loop import Sync
-
-PACKET_BYTES_DEFAULT: Final = 64 * 1024  # What a broker takes that did not say: our own limit.
 
 
 class Arrivals:
@@ -115,12 +113,11 @@ class Arrivals:
         self._sync.configuring.welcomed()
         if again:
             return  # On this connection the city has told the rest; nothing in flight is in doubt.
-        packet_max = connected.packet_bytes_max or PACKET_BYTES_DEFAULT
         self._sync.uplink.connected(
             welcome.high_water,
             now_ms=moment.mono_ms,
             window_batches=connected.receive_max,
-            bytes_max=packet_max,
+            bytes_max=self._sync.link.payload_bytes_max,
             throttle_per_s=welcome.throttle_per_s,
         )
         self._sync.downlink.connected(welcome.wanted, moment)

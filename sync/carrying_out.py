@@ -84,7 +84,7 @@ class CarryingOut:
         """One renewal at a time, and no second before all is sealed to the newest key."""
         renewal = self._sync.renewing.renewal
         idle = renewal.step is Step.REST and not renewal.wanted
-        return "" if idle and not self._sync.downlink.scopes_to_reseal() else "busy"
+        return "" if idle and not self._sync.downlink.keys.to_reseal() else "busy"
 
     def _rotate_key(self, order: Order, _moment: Moment) -> str | None:
         self._sync.renewing.renewal.want()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from edge import logs
-from edge.messages import Hello, encode_json
+from edge.messages import MESSAGE_BYTES_MAX, Hello, encode_json
 from edge.model import DeviceFault, Moment, SetupProblem
 from edge.offline_cache import marks
 from sync import status
@@ -22,6 +22,7 @@ from sync.configuring import Configuring
 from sync.contact import Contact, contact_for, refusal_of
 from sync.parts import Parts
 from sync.renewing import Renewing
+from sync.session import PACKET_BYTES_NEEDED, PACKET_HEADER_BYTES
 from sync.telling import Teller
 from sync.topics import TopicKind, own, scopes_of, subscriptions
 
@@ -134,6 +135,26 @@ class CityLink:
             self.next_connect_ms = self._parts.clock.mono_ms()  # Nothing to end: go on.
         self._bridge.disconnect()
 
+    @property
+    def payload_bytes_max(self) -> int:
+        """What the broker takes in one message; our own limit where it did not say."""
+        packet = None if self.connected is None else self.connected.packet_bytes_max
+        if packet is None:
+            return MESSAGE_BYTES_MAX
+        return min(MESSAGE_BYTES_MAX, packet - PACKET_HEADER_BYTES)
+
+    def alarms(self) -> list[str]:
+        """One line each, with what to do."""
+        connected = self.connected
+        if connected is None or self.payload_bytes_max >= MESSAGE_BYTES_MAX:
+            return []
+        found = (
+            f"{connected.endpoint} takes packets of {connected.packet_bytes_max} bytes at most;"
+            f" raise its limit to {PACKET_BYTES_NEEDED} (Mosquitto: max_packet_size): what is"
+            " larger waits here"
+        )
+        return [found]
+
     def try_now(self, moment: Moment, *, spread: bool) -> bool:
         """There is reason to think that the city can be reached: do not wait longer. `spread`:
         others of this place have the same reason. False when there is nothing to hurry."""
@@ -195,7 +216,11 @@ class CityLink:
     def publish(
         self, kind: TopicKind, payload: bytes, *, qos: int = 1, retained: bool = False
     ) -> None:
-        """Taken on, or counted: the link is going, and what mattered is said again."""
+        """Taken on, or counted: the link is going, and what mattered is said again; or the broker
+        would end the connection over it, and `alarms` says so."""
+        if len(payload) > self.payload_bytes_max:
+            self._teller.count("too_large_for_broker")
+            return
         try:
             self._bridge.publish(own(self._device, kind), payload, qos=qos, retained=retained)
         except DeviceFault:

@@ -20,7 +20,6 @@ from edge.messages import (
     PushKeys,
     PushManifest,
     PushPhoto,
-    SealedKeys,
     Signed,
     SignedWhat,
     VersionMark,
@@ -36,18 +35,12 @@ from edge.offline_cache.apply import (
     Pictures,
     SnapshotBuilder,
     half_built,
-    held_scope_keys,
     in_force,
-    store_scope_keys,
 )
 from edge.offline_cache.store import DamagedFile, Writer
 from edge.trust import (
-    PURPOSE_IDENTIFIER,
-    PURPOSE_SEAL,
     KeyStore,
     Verifier,
-    is_sealed_now,
-    open_scope_key,
 )
 from sync.answers import (
     ApplyDelta,
@@ -63,6 +56,8 @@ from sync.answers import (
 from sync.intake import Intake
 from sync.photos import Photos
 from sync.picture_watch import PictureWatch
+from sync.scope_keys import ScopeKeys
+from sync.topics import CITY_SCOPE
 
 SendPullTo = Callable[[Pull], None]  # Raises DeviceFault when it cannot be taken on.
 
@@ -90,10 +85,11 @@ class Downlink:
         self._verifier = verifier
         self._device = device
         self._scopes = scopes
-        self._key_scopes = tuple(s for s in scopes if s.endswith("/people"))
+        # Where people stand by a keyed hash: at a school, and at the city's museums.
+        self._key_scopes = tuple(s for s in scopes if s.endswith("/people") or s == CITY_SCOPE)
         self._writer = writer
         self._pictures = pictures
-        self._keys = keys
+        self.keys = ScopeKeys(device=device, scopes=scopes, writer=writer, keys=keys)
         self._changed = changed
         self._refused = refused
         self._photos = photos
@@ -150,14 +146,6 @@ class Downlink:
                 versions[scope] = version
         return versions
 
-    def key_versions(self) -> dict[str, int]:
-        """Scope -> newest identifier key held."""
-        newest: dict[str, int] = {}
-        for key in held_scope_keys(self._writer.db):
-            if key.purpose == PURPOSE_IDENTIFIER:
-                newest[key.scope] = max(newest.get(key.scope, 0), key.version)
-        return newest
-
     def ages_s(self, moment: Moment) -> dict[str, int]:
         """Scope -> since when the city has not said that its list is the newest, where that can be
         told."""
@@ -179,14 +167,9 @@ class Downlink:
         except (CorruptData, DeviceFault):
             return None  # Counted where the list itself is looked at.
 
-    def scopes_to_reseal(self) -> tuple[str, ...]:
-        """Scopes with keys that are sealed to a device key on its way out: to be pulled again."""
-        held = held_scope_keys(self._writer.db)
-        return tuple(sorted({key.scope for key in held if not is_sealed_now(self._keys, key)}))
-
     def pull_keys(self) -> None:
-        """Ask anew for what `scopes_to_reseal` names."""
-        scopes = self.scopes_to_reseal()
+        """Ask anew for keys that are sealed to a device key on its way out."""
+        scopes = self.keys.to_reseal()
         if scopes:
             self._waiting.append(Pull(device=self._device, keys=scopes))
 
@@ -245,7 +228,8 @@ class Downlink:
             case PushManifest(signed=signed):
                 payload = self._verifier.open(SignedWhat.MANIFEST, signed)
                 manifest = decode_pack(Manifest, payload)
-                self._manifests[manifest.scope] = signed
+                if manifest.scope in self._scopes:  # Of another's lists nothing is kept.
+                    self._manifests[manifest.scope] = signed
                 answers = self._intake.manifest(manifest, now_ms=moment.mono_ms)
                 self._carry_out(answers, moment)
             case PushChunk():
@@ -258,14 +242,7 @@ class Downlink:
                 )
                 self._carry_out(answers, moment)
             case PushKeys(signed=signed):
-                came = decode_pack(SealedKeys, self._verifier.open(SignedWhat.KEYS, signed))
-                if came.device != self._device:
-                    raise CorruptData("keys: for another device")
-                for key in came.keys:
-                    if key.scope not in self._scopes:
-                        raise CorruptData(f"keys: of scope {key.scope!r:.60}, not ours")
-                    open_scope_key(self._keys, key)  # Only what opens is kept.
-                store_scope_keys(self._writer, came.keys)
+                self.keys.take(self._verifier.open(SignedWhat.KEYS, signed))
                 self._count("keys_taken")
                 self._changed()
                 self._tell_keys(moment)
@@ -451,12 +428,9 @@ class Downlink:
 
     def _tell_keys(self, moment: Moment) -> None:
         for scope in self._key_scopes:
-            held = [key for key in held_scope_keys(self._writer.db) if key.scope == scope]
+            identifier, seal = self.keys.versions(scope)
             answers = self._intake.keys_held(
-                scope=scope,
-                identifier={k.version for k in held if k.purpose == PURPOSE_IDENTIFIER},
-                seal={k.version for k in held if k.purpose == PURPOSE_SEAL},
-                now_ms=moment.mono_ms,
+                scope=scope, identifier=identifier, seal=seal, now_ms=moment.mono_ms
             )
             self._carry_out(answers, moment)
 

@@ -54,7 +54,7 @@ from sync.uplink import Uplink
 LOOK_MS: Final = 1_000  # house.md: a look every second covers a lost doorbell.
 SWEEP_MS: Final = 60_000  # Our choice: old generations go within a minute of their time.
 ASK_EDGE_MS: Final = 15_000  # Our choice: how old edge's word in health and metrics may be.
-# Our choice: two of three answers may be lost before 60 s (edge/offline_cache/live_tills.py) are over.
+# Our choice: two of three answers may be lost before those 60 s are over.
 ASK_LIVE_MS: Final = 20_000
 EDGE_STATUS: Final = "status"
 
@@ -176,7 +176,7 @@ class Sync:
         if self.link.welcomed:
             try:
                 reason = self.uplink.pump(self._publish_facts, moment.mono_ms)
-                self.peers.hand_in(self._bridge)
+                self.peers.hand_in(self._bridge, self.link.payload_bytes_max)
                 self.downlink.step(self._publish_pull, moment)
                 if reason:
                     self.link.end(reason)
@@ -283,7 +283,7 @@ class Sync:
         self.orders.take(moment)
         self.orders.step(moment)
         self._carrying_out.look(moment)
-        self.downlink.look(self.uplink.suspects(), moment)
+        self.downlink.look(self.uplink.journal.suspects(), moment)
 
     # ------------------------------------------------------------------------- helpers
 

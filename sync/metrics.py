@@ -37,6 +37,9 @@ def render(sync: Mapping[str, Any], edge: Mapping[str, Any] | None) -> str:
     lines: list[str] = []
     for name, about in _SYNC_GAUGES:
         _family(lines, name, "gauge", about, [({}, sync.get(name))])
+    alarms = sync.get("alarms")
+    count = len(alarms) if isinstance(alarms, list) else None
+    _family(lines, "alarms", "gauge", "what `moskvenok status` asks somebody to do", [({}, count)])
     streams = [
         (stream, one) for stream, one in _table(sync.get("streams")) if isinstance(one, Mapping)
     ]

@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 import select
 import socket
-import ssl
 import threading
 import time
 from collections import deque
@@ -44,6 +43,7 @@ from sync.bridge_events import (
     Token,
     loss_of_code,
 )
+from sync.link_end import Ended, LastWords, connect_problem
 from sync.session import TCP_MS_MAX, USER_TIMEOUT_MS, Endpoint, Session
 
 IN_FLIGHT_MAX: Final = 64  # Measured: above 100 paho gets slower, each PUBACK walks its table.
@@ -60,30 +60,10 @@ assert TURN_MS_MAX < STUCK_MS
 
 _UNSUPPORTED_VERSION: Final = 0x84  # Reason codes of MQTT 5.0, 2.4.
 _NO_MATCHING_SUBSCRIBERS: Final = 0x10
-_DATE_CODES: Final = {9, 10}  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED.
 
 
 def monotonic_ms() -> int:
     return time.monotonic_ns() // 1_000_000
-
-
-class _LastWords(logging.Handler):
-    """paho tells why a socket failed in its log alone."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.text = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.text = record.getMessage()
-
-
-class _Ended(Exception):
-    """The link is over; why is in it."""
-
-    def __init__(self, loss: Loss, detail: str) -> None:
-        super().__init__(detail)
-        self.loss = loss
 
 
 class Link:
@@ -118,9 +98,9 @@ class Link:
         self._crowded = crowded
         self._commands: deque[Callable[[], None]] = deque()
         self._client: Client | None = None
-        self._words = _LastWords()
+        self._words = LastWords()
         self._connack: tuple[ReasonCode, Properties | None] | None = None
-        self._ended: _Ended | None = None
+        self._ended: Ended | None = None
         self._receive_max = IN_FLIGHT_MAX
         self._unanswered: dict[int, int] = {}  # paho's mid -> our number.
         self._held_back: deque[tuple[int, str, bytes, bool]] = deque()
@@ -183,10 +163,10 @@ class Link:
     def _run(self) -> None:
         try:
             ended = self._live()
-        except _Ended as error:
+        except Ended as error:
             ended = self._ended = error
         except Exception as error:
-            ended = _Ended(Loss.LOST, f"unexpected {type(error).__name__}: {error}")
+            ended = Ended(Loss.LOST, f"unexpected {type(error).__name__}: {error}")
         finally:
             self.connected = False
             self._let_go()
@@ -196,7 +176,7 @@ class Link:
         detail = f"{self.endpoint}: {ended}"
         self._post(Disconnected(loss=ended.loss, detail=detail, was_connected=self.was_connected))
 
-    def _live(self) -> _Ended:
+    def _live(self) -> Ended:
         if self._assume_old or not self._open(MQTTProtocolVersion.MQTTv5):
             # A broker of 3.1.1 alone refuses version 5, hangs up, or says nothing at all.
             self._let_go()
@@ -227,7 +207,7 @@ class Link:
             else:
                 client.connect(*where)
         except (OSError, ValueError) as error:
-            raise _connect_problem(error) from error
+            raise connect_problem(error) from error
         until_ms = monotonic_ms() + self._session.connack_ms_max
         refusal_until_ms = monotonic_ms() + REFUSAL_MS_MAX
         while self._answer() is None and self._over() is None and monotonic_ms() < until_ms:
@@ -236,27 +216,27 @@ class Link:
                 self._end(Loss.ASKED, "ended by this device before it began")
         answer = self._answer()
         if answer is None:
-            ended = self._over() or _Ended(Loss.SILENT, "the broker does not answer CONNECT")
+            ended = self._over() or Ended(Loss.SILENT, "the broker does not answer CONNECT")
             if new and ended.loss in (Loss.SILENT, Loss.LOST):
                 return False
             at_once = monotonic_ms() < refusal_until_ms  # Later it could not serve just now.
             if self.endpoint.tls and ended.loss is Loss.LOST and at_once:
                 # TLS 1.3 refuses a client's certificate after the handshake, often unheard.
                 detail = f"closed before it answered; is this device's certificate good? {ended}"
-                raise _Ended(Loss.DENIED, detail)
+                raise Ended(Loss.DENIED, detail)
             raise ended
         code, properties = answer
         if code.is_failure:
             if new and code.value == _UNSUPPORTED_VERSION:
                 return False
-            raise _Ended(loss_of_code(code.value), f"refused: {code}")
+            raise Ended(loss_of_code(code.value), f"refused: {code}")
         self._begin(properties, "5" if new else "3.1.1")
         return True
 
     def _answer(self) -> tuple[ReasonCode, Properties | None] | None:
         return self._connack
 
-    def _over(self) -> _Ended | None:
+    def _over(self) -> Ended | None:
         return self._ended
 
     def _new_client(self, protocol: MQTTProtocolVersion) -> Client:
@@ -345,7 +325,7 @@ class Link:
 
     def _check_wanted(self) -> None:
         if self.given_up:
-            raise _Ended(Loss.LOST, "given up")
+            raise Ended(Loss.LOST, "given up")
 
     def _check_packet_size(self, client: Client) -> None:
         # Not public in paho, and there is no other way to see a packet before it is in memory.
@@ -365,7 +345,7 @@ class Link:
     def _end(self, loss: Loss, detail: str) -> None:
         """The first reason stands."""
         if self._ended is None:
-            self._ended = _Ended(loss, detail)
+            self._ended = Ended(loss, detail)
 
     def _let_go(self) -> None:
         """Take leave of the client: DISCONNECT if that still goes, and nothing kept in it."""
@@ -440,13 +420,3 @@ class Link:
         if group and not self._subscribing:
             refused, self._refused_topics = tuple(self._refused_topics), []
             self._post(SubscriptionsReady(refused=refused))
-
-
-def _connect_problem(error: Exception) -> _Ended:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        loss = Loss.DATES if error.verify_code in _DATE_CODES else Loss.UNTRUSTED
-        return _Ended(loss, f"the broker's certificate: {error.verify_message}")
-    if isinstance(error, ssl.SSLError):
-        denied = "ALERT" in (error.reason or "")
-        return _Ended(Loss.DENIED if denied else Loss.UNREACHABLE, f"TLS: {error.reason or error}")
-    return _Ended(Loss.UNREACHABLE, str(error) or type(error).__name__)

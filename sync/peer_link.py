@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from edge import logs
 from edge.clock import Clock
-from edge.messages import Ack, PeerKind, encode_peer, peer_signing_input
+from edge.messages import MESSAGE_BYTES_MAX, Ack, PeerKind, encode_peer, peer_signing_input
 from edge.model import CorruptData, DeviceFault, Moment, SetupProblem, Station
 from edge.offline_cache import peer_own, peers
 from edge.offline_cache.epochs import meta
@@ -181,8 +181,9 @@ class PeerLink:
 
     # ------------------------------------------------------- for a neighbour that is silent
 
-    def hand_in(self, city: Bridge) -> None:
-        """To be called while the city listens. `DeviceFault` when its broker takes nothing."""
+    def hand_in(self, city: Bridge, bytes_max: int = MESSAGE_BYTES_MAX) -> None:
+        """To be called while the city listens; its broker takes messages of `bytes_max`.
+        `DeviceFault` when it takes nothing."""
         if self.settings.station is not Station.TILL or self._base is None:
             return
         now_ms = self._clock.mono_ms()
@@ -193,7 +194,7 @@ class PeerLink:
             held = {(one.device, one.epoch): one.up_to for one in peers.held_lives(self._writer.db)}
             for device, epoch, after in self._hand_in.due(held, self._base.vector, now_ms=now_ms):
                 batch = peers.signed_batch(self._writer.db, device, epoch, after)
-                if batch is None:
+                if batch is None or len(batch[0]) > bytes_max:
                     self._hand_in.cannot(device, epoch, now_ms=now_ms)
                     continue
                 city.publish(up_for(self.settings.device_id, device), batch[0], qos=1)

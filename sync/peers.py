@@ -8,8 +8,7 @@ owner says it again to all. So the broker may lose, double, reorder or replay wh
   word on sales, a lane's on passages. Everything is bounded: sizes, rates, epochs, bytes kept.
 - A heartbeat is *new* when it echoes a nonce that this device sent a moment ago. Nothing else
   makes a peer heard: no clock, no counter that outlives a start.
-- Facts are taken in sequence only. `known` up to N means: every fact up to N is held here or in
-  the base. The rule that a tail has no hole, and all reports, rest on this one number.
+- Facts are taken in sequence only; `sync/peer_held.py` says how far each epoch is known.
 
 `sync/peer_link.py` connects, signs, reads journals and stores; what tills and lanes decide with
 all this is edge's.
@@ -51,6 +50,7 @@ from sync.peer_answers import (
     TakeReport,
     TakeSides,
 )
+from sync.peer_held import Held
 from sync.peer_state import (
     NUMBER_MAX,
     HeldLife,
@@ -93,8 +93,7 @@ class Peers:
         self._verify = verify
         self._voice = Voice(device=device, site=site, station=station, session=session, nonce=nonce)
         self._peers: dict[str, Peer] = {}
-        self._lives: dict[tuple[str, str], HeldLife] = {}
-        self._vector: Mapping[tuple[str, str], int] = {}
+        self._held = Held()
         self._heard: frozenset[str] = frozenset()
         self._leased_ms: int | None = None
 
@@ -123,7 +122,8 @@ class Peers:
         self, *, device: str, epoch: str, after: int, up_to: int, digest: str, side: int
     ) -> None:
         """What the store has of an epoch: at start, and when old facts were dropped."""
-        self._lives[device, epoch] = HeldLife(after=after, up_to=up_to, digest=digest, side=side)
+        life = HeldLife(after=after, up_to=up_to, digest=digest, side=side)
+        self._held.keep((device, epoch), life)
 
     def held_bytes(self, size_by_device: Mapping[str, int]) -> None:
         for device, peer in self._peers.items():
@@ -134,8 +134,8 @@ class Peers:
     ) -> list[PeerAnswer]:
         """The money picture in force: (device, epoch) -> how much of its `main` it includes."""
         self._voice.base(version)
-        self._vector = vector
-        answers = self._include({*self._lives, *self._announced()})
+        self._held.base(vector)
+        answers = self._include({*self._held.keys(), *self._announced()})
         for peer in self._peers.values():
             answers += self._confirm(peer)
         return answers
@@ -212,11 +212,7 @@ class Peers:
 
     def known(self, device: str, epoch: str) -> int:
         """Every fact of that till's epoch up to here is held, or is in the base."""
-        included = self._vector.get((device, epoch), 0)
-        life = self._lives.get((device, epoch))
-        if life is None or life.after > included:
-            return included  # What is between base and held facts is missing.
-        return max(life.up_to, included)
+        return self._held.known(device, epoch)
 
     def heard(self, device: str, *, now_ms: int) -> bool:
         """A heartbeat made in the last moments came from it."""
@@ -333,7 +329,7 @@ class Peers:
             return []
         if up_to > NUMBER_MAX:
             raise CorruptData("spend: its numbers are out of range")
-        life = self._lives.get(key, HeldLife()).moved(known)
+        life = self._held.life(key).moved(known)
         new = tuple(facts[max(0, known + 1 - header.first) :])
         jumps = gap is not None and gap.target > known
         if new and not jumps and life.digest not in ("", decode_fact_key(new[0]).previous):
@@ -342,7 +338,7 @@ class Peers:
         if peer.bytes + size > HELD_BYTES_MAX:
             return self._refuse(PeerKind.SPEND, peer, "full")
         peer.bytes += size
-        self._lives[key] = life = life.grown(up_to, header.digest)
+        life = self._held.keep(key, life.grown(up_to, header.digest))
         peer.asks.pop((PeerKind.SPEND, header.epoch), None)
         if not new:
             return [life.answer(*key), *self._confirm(peer)]
@@ -369,21 +365,17 @@ class Peers:
             raise CorruptData("side: of another device or school")
         if not peer.announces(header.epoch):
             return []
-        side = self._side(peer.device, header.epoch)
+        side = self._held.side(peer.device, header.epoch)
         if header.after > side or self._first_short(peer) not in (None, header.epoch):
             peer.missed(PeerKind.SIDE, header.epoch, side, now_ms)
             return []
         if not side < header.up_to <= NUMBER_MAX:
             return []
         key = (peer.device, header.epoch)
-        self._lives[key] = self._lives.get(key, HeldLife()).passed(header.up_to)
+        self._held.keep(key, self._held.life(key).passed(header.up_to))
         peer.asks.pop((PeerKind.SIDE, header.epoch), None)
         taken = tuple(fact for fact in facts if fact.sequence > side and moves_somebody(fact))
         return [TakeSides(device=peer.device, epoch=header.epoch, up_to=header.up_to, facts=taken)]
-
-    def _side(self, device: str, epoch: str) -> int:
-        life = self._lives.get((device, epoch))
-        return 0 if life is None else life.side
 
     # ------------------------------------------------------------------ asking and answering
 
@@ -419,23 +411,23 @@ class Peers:
                 yield (PeerKind.SPEND, life.epoch), known
         epoch = self._first_short(peer)
         if epoch is not None:
-            yield (PeerKind.SIDE, epoch), self._side(peer.device, epoch)
+            yield (PeerKind.SIDE, epoch), self._held.side(peer.device, epoch)
 
     def _first_short(self, peer: Peer) -> str | None:
         """The oldest epoch of a lane of which passages are missing. Those behind it wait, for the
         later passage of a person is the one that counts."""
         if peer.row.station not in LANES or peer.beat is None:
             return None
-        short = (e for e in peer.beat.lives if self._side(peer.device, e.epoch) < e.side)
+        short = (e for e in peer.beat.lives if self._held.side(peer.device, e.epoch) < e.side)
         return next((life.epoch for life in short), None)
 
     def _include(self, epochs: Iterable[tuple[str, str]]) -> list[PeerAnswer]:
         """Where the base has gone past what is held, or back behind it."""
         answers: list[PeerAnswer] = []
         for device, epoch in epochs:
-            life = self._lives.get((device, epoch), HeldLife())
+            life = self._held.life((device, epoch))
             if (moved := life.moved(self.known(device, epoch))) != life:
-                self._lives[device, epoch] = moved
+                self._held.keep((device, epoch), moved)
                 answers.append(moved.answer(device, epoch))
         return answers
 

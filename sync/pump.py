@@ -248,10 +248,11 @@ class Pump:
             since_ms = max(self._not_before_ms, now_ms)
             self._not_before_ms = since_ms + rows * 1000 // self._throttle_per_s
 
-    def unsent(self, *, now_ms: int) -> None:
-        """What was asked for could not be read or published now; it is asked for again."""
+    def unsent(self, *, now_ms: int, wait_ms: int = UNSENT_WAIT_MS) -> None:
+        """What was asked for could not be read or published now; it is asked for again, at the
+        latest with the next connection."""
         self._asked = None
-        self._not_before_ms = max(self._not_before_ms, now_ms + UNSENT_WAIT_MS)
+        self._not_before_ms = max(self._not_before_ms, now_ms + wait_ms)
 
     def wake_ms(self) -> int | None:
         """When `step` has something to do if nothing happens before; None: nothing by itself."""

@@ -60,7 +60,7 @@ class Reports:
             hello,
             streams=sync.uplink.heads(),
             held=sync.downlink.held(),
-            keys=sync.downlink.key_versions(),
+            keys=sync.downlink.keys.newest(),
             key=sync.renewing.fingerprint(candidate=contact is Contact.CANDIDATE),
             root=sync.downlink.verifier.root_version,
             configuration=sync.configuring.desired.report(),
@@ -131,6 +131,7 @@ class Reports:
             },
             "orders_open": dict(sync.orders.open),
             **sync.upkeep.status(),
+            "alarms": [*sync.link.alarms(), *sync.uplink.alarms(), *sync.upkeep.alarms()],
             "peers": sync.peers.status(),
             "refused": {
                 name.removeprefix("refused_"): count

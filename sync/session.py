@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from edge.messages import MESSAGE_BYTES_MAX
 from edge.model import SetupProblem
 from sync.topics import check_device_id
 
@@ -25,6 +26,8 @@ TCP_MS_MAX: Final = 5_000  # Our choice: TCP connect, and again the TLS handshak
 CONNACK_MS_MAX: Final = 5_000  # Our choice: a broker that knows MQTT 5 answers in one round trip.
 USER_TIMEOUT_MS: Final = 30_000  # Our choice: unacknowledged bytes so old mean a dead line.
 RECEIVE_MAX: Final = 32  # Our choice: pushes and heads we take on before acknowledging one.
+PACKET_HEADER_BYTES: Final = 256  # Our choice: fixed header, longest topic, number, no properties.
+PACKET_BYTES_NEEDED: Final = MESSAGE_BYTES_MAX + PACKET_HEADER_BYTES  # Of a broker.
 INBOUND_PACKET_BYTES_MAX: Final = 128 * 1024  # Our choice: twice our own limit for a message.
 ENDPOINTS_MAX: Final = 8  # Our choice: two brokers by two routes, doubled.
 NOT_YET_VALID: Final = 9  # OpenSSL: X509_V_ERR_CERT_NOT_YET_VALID,

@@ -98,7 +98,6 @@ class Upkeep:
         return {
             "store": epochs.meta(self._writer.db, "store_id"),
             "epoch": epochs.meta(self._writer.db, "epoch"),
-            "alarms": self.alarms(),
         }
 
     def alarms(self) -> list[str]:
@@ -119,7 +118,7 @@ class Upkeep:
 
     def _pair(self) -> None:
         """Journal and store name each other; a new one of either makes a new one of the other."""
-        journal = self._uplink.journal_notes()
+        journal = self._uplink.journal.notes()
         if journal is None:
             return
         epoch, knows = journal
@@ -153,7 +152,7 @@ class Upkeep:
             epochs.restate_some(stream, moment)
 
     def _tell_parts(self, moment: Moment, *, up: bool, why: str) -> None:
-        now = dict(self._uplink.parts())
+        now = dict(self._uplink.journal.parts())
         now[LINK] = ("up", "") if up else ("down", why[:WHY_CHARS_MAX])
         for part in self._told:
             if part.startswith(LIST):

@@ -11,30 +11,25 @@ the file is an old copy. The epoch is halted and a row is left; who writes the s
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from edge import logs
 from edge.messages import (
+    MESSAGE_BYTES_MAX,
     Ack,
     BatchHeader,
-    Gap,
     HighWater,
     Stream,
     StreamHead,
-    digest_of,
     encode_batch,
 )
-from edge.offline_cache import epochs, marks, outbox
+from edge.offline_cache import marks, outbox
 from edge.offline_cache.soundness import mark_unsound
 from edge.offline_cache.store import (
     Connection,
     DamagedFile,
-    FileKind,
     Writer,
-    file_id,
-    open_reader,
     reading,
 )
 from sync.answers import (
@@ -49,24 +44,18 @@ from sync.answers import (
     Send,
     SetAside,
 )
+from sync.journal import Journal
+from sync.pieces import read_piece
 from sync.pump import Pump
+from sync.session import PACKET_BYTES_NEEDED
 
 MONEY_KINDS: Final = frozenset({"sale", "void", "hold", "hold_released", "restates"})
 # Our choice: an acknowledgement is not signed, so what it hints at is asked of a signed welcome,
 # but no liar makes us reconnect more often than this.
 HINT_MS: Final = 10 * 60_000
 SETTLE_MS: Final = 100  # Our choice: ten flushes a second at most, whatever the city answers.
+TOO_LARGE_WAIT_MS: Final = 60 * 60_000  # Our choice: a limit is raised with a new connection.
 BATCH_HEADER_BYTES: Final = 512  # Our choice: the header line is 250 bytes; the rest is room.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Piece:
-    """What one batch is made of."""
-
-    first: int
-    facts: list[bytes]
-    gap: Gap | None
-    digest: str
 
 
 Publish = Callable[[Stream, bytes], None]  # Raises DeviceFault when it cannot be taken on.
@@ -86,14 +75,13 @@ class Uplink:
     ) -> None:
         self.device = device
         self.counters: dict[str, int] = {}
-        self._journal_path = journal
-        self._journal: Connection | None = None
-        self._journal_id: tuple[int, int] | None = None
-        self._damaged_id: tuple[int, int] | None = None  # Of a journal that was told of.
+        self.journal = Journal(journal, writer, count=self._count, ring_edge=ring_edge)
         self._writer = writer
         self._refused = refused
         self._ring_edge = ring_edge
         self._hinted_ms: int | None = None
+        self._payload_max = MESSAGE_BYTES_MAX  # What the broker takes in one message.
+        self._too_large: dict[Stream, int] = {}  # Bytes of a batch that it does not take.
         self._unsettled: dict[tuple[Stream, str], int] = {}  # Acknowledged, not on disk yet.
         self._settled_ms = 0
         self._reconnect = ""  # Why a new welcome is needed.
@@ -127,7 +115,10 @@ class Uplink:
     def look(self, now_ms: int) -> None:
         """See how far the files have grown and tell the pumps."""
         self._settle()
-        self._follow_journal()
+        if self.journal.replaced():
+            self._pumps[Stream.MAIN] = Pump(device=self.device, stream=Stream.MAIN)
+            self._lives = {key: x for key, x in self._lives.items() if key[0] is not Stream.MAIN}
+            self._reconnect = "the journal was replaced"
         for stream, pump in self._pumps.items():
             try:
                 db = self._db(stream)
@@ -185,6 +176,8 @@ class Uplink:
     ) -> None:
         """The welcome came: everything above its marks is sent."""
         self._reconnect = ""
+        self._payload_max = bytes_max
+        self._too_large.clear()  # It may be another broker, or one with a higher limit.
         self.look(now_ms)
         for water in high_water:
             self._compare(water)
@@ -234,6 +227,15 @@ class Uplink:
                 self._send(stream, pump, send, publish, now_ms)
         return ""
 
+    def alarms(self) -> list[str]:
+        """One line each, with what to do."""
+        return [
+            f"{stream}: {size} bytes wait that the broker does not take in one message (it takes"
+            f" {self._payload_max}), and all behind them; raise the broker's maximum packet size to"
+            f" {PACKET_BYTES_NEEDED} bytes"
+            for stream, size in self._too_large.items()
+        ]
+
     def wake_ms(self) -> int | None:
         times = [ms for pump in self._pumps.values() if (ms := pump.wake_ms()) is not None]
         return min(times, default=None)
@@ -256,39 +258,8 @@ class Uplink:
             for stream, epoch in ((life.stream, life.epoch),)
         }
 
-    def journal_notes(self) -> tuple[str, str] | None:
-        """The journal's epoch and the store it names; None while there is no journal."""
-        db = self._db(Stream.MAIN)
-        if db is None:
-            return None
-        with reading(db):
-            lives = outbox.lives(db, Stream.MAIN)
-            return (lives[-1].epoch if lives else ""), epochs.meta(db, "store")
-
-    def parts(self) -> dict[str, tuple[str, str]]:
-        """Readers, lanes and disk as edge last left them: part -> state, why."""
-        db = self._db(Stream.MAIN)
-        if db is None:
-            return {}
-        with reading(db):
-            return marks.parts(db)
-
-    def suspects(self) -> dict[str, int]:
-        """Pictures that edge could not read: scope -> generation."""
-        try:
-            db = self._db(Stream.MAIN)
-            if db is None:
-                return {}
-            with reading(db):
-                return marks.suspects(db)
-        except DamagedFile as damage:
-            self._tell_damage(Stream.MAIN, damage)
-            return {}
-
     def close(self) -> None:
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
+        self.journal.close()
 
     # ------------------------------------------------------------------------- helpers
 
@@ -298,38 +269,17 @@ class Uplink:
         return sorted(self._lives.values(), key=lambda x: (order.index(x.stream), x.life))
 
     def _db(self, stream: Stream) -> Connection | None:
-        if stream is not Stream.MAIN:
-            return self._writer.db
-        if self._journal is None:
-            self._journal_id = file_id(self._journal_path)
-            self._journal = open_reader(self._journal_path, FileKind.JOURNAL)
-        return self._journal
-
-    def _follow_journal(self) -> None:
-        """edge set a damaged journal aside and began another: this is a stream of new lives."""
-        now = file_id(self._journal_path)
-        if self._journal is None or now is None or now == self._journal_id:
-            return
-        self._journal.close()
-        self._journal = None
-        self._pumps[Stream.MAIN] = Pump(device=self.device, stream=Stream.MAIN)
-        self._lives = {key: x for key, x in self._lives.items() if key[0] is not Stream.MAIN}
-        self._reconnect = "the journal was replaced"
-        self._count("journal_replaced")
+        return self.journal.open() if stream is Stream.MAIN else self._writer.db
 
     def _tell_damage(self, stream: Stream, damage: DamagedFile) -> None:
         """A page cannot be read any more. The journal is edge's to set aside; our own file is
         ours, at the next start, for which somebody has to start us again."""
+        if stream is Stream.MAIN:
+            self.journal.tell_damage(damage)
+            return
         self._count("damaged_file")
-        if stream is not Stream.MAIN:
-            mark_unsound(self._writer.path)
-            raise damage
-        identity = file_id(self._journal_path)
-        if identity != self._damaged_id:
-            self._damaged_id = identity
-            self._log.error("the journal is damaged", reason=str(damage))
-            marks.tell_damaged_journal(self._writer, self._journal_path)
-            self._ring_edge()
+        mark_unsound(self._writer.path)
+        raise damage
 
     def _compare(self, water: HighWater) -> None:
         """The city's last fact of an epoch must be ours of the same number."""
@@ -368,7 +318,7 @@ class Uplink:
         assert db is not None
         try:
             with reading(db):
-                piece = _piece(db, life, send)
+                piece = read_piece(db, life, send)
         except DamagedFile as damage:
             pump.unsent(now_ms=now_ms)
             self._tell_damage(stream, damage)
@@ -387,14 +337,33 @@ class Uplink:
             digest=piece.digest,
             gap=piece.gap,
         )
+        batch = encode_batch(header, piece.facts)
+        if len(batch) > self._payload_max:
+            self._hold_back(stream, pump, len(batch), now_ms)
+            return
+        self._too_large.pop(stream, None)
         try:
-            publish(stream, encode_batch(header, piece.facts))
+            publish(stream, batch)
         except Exception:
             pump.unsent(now_ms=now_ms)
             raise
         self._count("batches_sent")
         last = piece.first + len(piece.facts) - 1
         pump.sent(epoch=send.epoch, first=send.first, last=last, now_ms=now_ms)
+
+    def _hold_back(self, stream: Stream, pump: Pump, size: int, now_ms: int) -> None:
+        """The broker would end the connection over it, each time: its stream waits, the others go
+        on, and a person is told."""
+        if stream not in self._too_large:
+            self._count("too_large_for_broker")
+            self._log.error(
+                "a fact does not fit the broker's packets; raise its limit",
+                stream=stream.value,
+                bytes=size,
+                bytes_max=self._payload_max,
+            )
+        self._too_large[stream] = size
+        pump.unsent(now_ms=now_ms, wait_ms=TOO_LARGE_WAIT_MS)
 
     def _carry_out(self, stream: Stream, events: list[PumpEvent]) -> str:
         for event in events:
@@ -425,27 +394,3 @@ class Uplink:
 
     def _count(self, name: str) -> None:
         self.counters[name] = self.counters.get(name, 0) + 1
-
-
-def _piece(db: Connection, life: outbox.Life, send: Send) -> _Piece:
-    """The rows asked for; in front of them, where facts went, the gap that says so."""
-    first = send.first
-    gap: Gap | None = None
-    if send.gap is not None:
-        digest = outbox.known_digest(db, life, send.gap.target) or ""
-        gap = Gap(source=send.gap.source, target=send.gap.target, digest=digest, counts={})
-    rows_max, bytes_max = send.rows_max, send.bytes_max
-    facts = outbox.next_facts(db, life.life, first, rows_max=rows_max, bytes_max=bytes_max)
-    while not facts and (hole := outbox.hole_at(db, life.life, first)) is not None:
-        counts = dict(gap.counts) if gap is not None else {}
-        for kind, count in hole.counts.items():
-            counts[kind] = counts.get(kind, 0) + count
-        source = gap.source if gap is not None else hole.source
-        gap = Gap(source=source, target=hole.target, digest=hole.digest, counts=counts)
-        first = hole.target + 1
-        facts = outbox.next_facts(db, life.life, first, rows_max=rows_max, bytes_max=bytes_max)
-    closed_at = life.closed_at
-    if closed_at is not None:
-        facts = facts[: max(0, closed_at + 1 - first)]
-    digest = digest_of(facts[-1]) if facts else (gap.digest if gap is not None else "")
-    return _Piece(first=first, facts=facts, gap=gap, digest=digest)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from edge import logs
-from hil.bench import cards, lane, line, lookups, processes, snapshot, taps
+from hil.bench import cards, lane, line, lookups, processes, sales, snapshot, taps
 from hil.bench.figures import Figure, table, write
 
 
@@ -19,6 +19,7 @@ def of_sync(folder: Path) -> list[Figure]:
 
 GROUPS = {
     "taps": taps.measure,
+    "sales": sales.measure,
     "lane": lane.measure,
     "cards": cards.measure,
     "processes": processes.measure,

@@ -68,7 +68,7 @@ def _wear(folder: Path) -> Figure:
         written = _written_bytes() - written
         journal = agent.parts.journal
         life = lives(journal.writer.db, Stream.MAIN)[-1]
-        bodies = []
+        bodies: list[bytes] = []
         while before + len(bodies) < journal.head:
             start = before + len(bodies) + 1
             bodies += next_facts(

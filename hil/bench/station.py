@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 import zstandard
@@ -101,11 +102,17 @@ def uid_of(number: int) -> bytes:
 
 
 def build(
-    folder: Path, people: int, *, till: bool = False, device_toml: str = ""
+    folder: Path,
+    people: int,
+    *,
+    till: bool = False,
+    device_toml: str = "",
+    instead: Mapping[str, Iterator[Row]] = MappingProxyType({}),
 ) -> DeviceSettings:
     """Make the station's folder: configuration, identity, keys, lists in force.
 
-    An entrance, or a till at which everybody has 1,000 roubles and may buy everything.
+    An entrance, or a till at which everybody has 1,000 roubles and may buy everything. `instead`
+    are other rows of a list, by its name.
     """
     for name in ("state", "identity", "run"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -137,7 +144,8 @@ def build(
     ]
     if till:
         lists += [(f"{SITE}/menu", _menu_rows()), (f"{SITE}/money", _money_rows(people))]
-    for scope, rows in lists:
+    for scope, usual in lists:
+        rows = instead.get(scope.removeprefix(f"{SITE}/"), usual)
         path, generation, manifest = make_snapshot(settings, scope, rows, moment.wall_ms)
         pictures.put_in_force(path, scope, generation, manifest.issued_utc_ms, moment)
     pictures.close()
@@ -153,6 +161,16 @@ def _zone(settings: DeviceSettings) -> ZoneInfo:
 def make_snapshot(
     settings: DeviceSettings, scope: str, rows: Iterator[Row], issued_utc_ms: int
 ) -> tuple[Path, int, Manifest]:
+    manifest, chunks = pack(scope, rows, issued_utc_ms)
+    builder = SnapshotBuilder(settings.folders.state, manifest, 1)
+    for index, chunk in enumerate(chunks):
+        builder.add_chunk(index, chunk)
+    builder.finish()
+    return builder.path, 1, manifest
+
+
+def pack(scope: str, rows: Iterator[Row], issued_utc_ms: int) -> tuple[Manifest, list[bytes]]:
+    """As a city sends it."""
     packer = zstandard.ZstdCompressor(level=1)
     chunks, total, count = [], 0, 0
     batch: list[Row] = []
@@ -178,11 +196,7 @@ def make_snapshot(
         identifier_key_version=1,
         seal_key_version=1,
     )
-    builder = SnapshotBuilder(settings.folders.state, manifest, 1)
-    for index, chunk in enumerate(chunks):
-        builder.add_chunk(index, chunk)
-    builder.finish()
-    return builder.path, 1, manifest
+    return manifest, chunks
 
 
 def _settings_rows() -> list[Row]:

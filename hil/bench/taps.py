@@ -71,8 +71,7 @@ def agent_of(settings: DeviceSettings) -> Iterator[tuple[Agent, HandReader, Cloc
         moment=moment,
     )
     wiring = wiring_of(settings)
-    assert wiring is not None
-    lines = open_lines(wiring, now_ms=clock.mono_ms)
+    lines = None if wiring is None else open_lines(wiring, now_ms=clock.mono_ms)
     reader = HandReader()
     parts = Parts(
         settings=settings,
@@ -80,10 +79,10 @@ def agent_of(settings: DeviceSettings) -> Iterator[tuple[Agent, HandReader, Cloc
         journal=journal,
         cache=Cache(settings.folders.state, device=DEVICE, site=SITE, journal=journal.writer.db),
         keys=FileKeyStore(settings.key_path),
-        readers={"r1": (reader, "north-in")},
+        readers={"r1": (reader, "" if lines is None else "north-in")},
         lines=lines,
         ring_sync=lambda: None,
-        move_line=lines.move,
+        move_line=None if lines is None else lines.move,
     )
     agent = Agent(parts, moment)
     try:

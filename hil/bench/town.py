@@ -31,6 +31,7 @@ DEVICE: Final = "s0001-bench"
 SEED: Final = 7
 WAIT_S: Final = 90.0  # Our choice: many times what anything here takes on an idle machine.
 LOOK_S: Final = 0.005
+LAST_WORDS_CHARS: Final = 800  # Our choice: a reason and the lines before it.
 LANE: Final = "north:mock:north-in=in:school:relay=17:rotation=27/up"
 
 
@@ -62,6 +63,9 @@ class Process:
         if process is not None:
             process.terminate()
             process.wait(WAIT_S)
+
+    def last_words(self) -> str:
+        return self.log.read_text(errors="replace")[-LAST_WORDS_CHARS:]
 
     def runs(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -153,8 +157,20 @@ class Town:
             return {}
 
     def wait_connected(self) -> None:
-        status = {"request": "status"}
-        until(lambda: self.ask_station("sync", status).get("connected"), "sync and city")
+        request = {"request": "status"}
+        said: dict[str, Any] = {}
+
+        def is_over() -> bool:
+            said.clear()
+            said.update(self.ask_station("sync", request))
+            return bool(said.get("connected")) or not self.sync.runs()
+
+        try:
+            until(is_over, "sync and city")
+        except DeviceFault as fault:
+            raise DeviceFault(f"{fault}: {said.get('reason') or 'no answer'}") from fault
+        if not said.get("connected"):
+            raise DeviceFault(f"sync ended by itself: {self.sync.last_words()}")
 
     def _provision(self) -> None:
         done = subprocess.run(

@@ -19,6 +19,7 @@ import ssl
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -74,6 +75,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--fault", action="append", default=[], help="NAME or NAME=NUMBER")
     parser.add_argument("--faults", action="store_true", help="list all faults, and end")
     parser.add_argument("--endpoint", action="append", default=[], help="told to devices")
+    parser.add_argument(
+        "--peer-broker",
+        action="append",
+        default=[],
+        help="DEVICE=ENDPOINT of the first site's own network; again for its stand-by",
+    )
     parser.add_argument(
         "--gather-ms", type=int, default=GATHER_MS, help="money deltas wait so long"
     )
@@ -178,6 +185,8 @@ def _open_branch(
             f"{options.folder} holds the school of seed {held} for {site}, not {seed};"
             " use that seed or another folder"
         )
+    if number == 0:
+        _use_peer_brokers(core, options.peer_broker)
     core.start(now_ms)
     desk = Desk(core, tuple(options.endpoint) or (options.broker,))
     key_desk = KeyDesk(core, desk, options.folder)
@@ -188,6 +197,20 @@ def _open_branch(
         parents=ParentDesk(core, desk),
         mischief=Mischief(core, faults),
     )
+
+
+def _use_peer_brokers(core: CityCore, wanted: list[str]) -> None:
+    """Where the stations of that site meet without the city: what was said at this start."""
+    brokers = []
+    for text in wanted:
+        device, _, endpoint = text.partition("=")
+        if not DEVICE_ID.fullmatch(device) or not endpoint:
+            raise SetupProblem(f"--peer-broker {text!r}: write DEVICE=mqtts://HOST:PORT")
+        brokers.append((device, endpoint))
+    settings = core.registry.settings()
+    if settings.peer_brokers != tuple(brokers):
+        with core.store.transaction():
+            core.registry.set_settings(replace(settings, peer_brokers=tuple(brokers)))
 
 
 def _tls(options: argparse.Namespace, keys: CityKeys, now_ms: int) -> ssl.SSLContext:

@@ -35,7 +35,8 @@ BACKOFF_S_MAX: Final = 5.0
 IN_FLIGHT_MAX: Final = 200  # Our choice: as the broker's; 1,000 halved paho's throughput.
 QUEUED_MAX: Final = 20_000  # Our choice: heads, acks and deltas of 2,000 devices; then drop.
 SUBSCRIPTIONS: Final = tuple(
-    (f"mk/v1/d/+/{topic}", 1) for topic in ("status", "hello", "pull", "up/+", "renew", "health")
+    (f"mk/v1/d/+/{topic}", 1)
+    for topic in ("status", "hello", "pull", "up/+", "up/for/+", "renew", "health")
 )
 PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 

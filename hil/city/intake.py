@@ -35,7 +35,6 @@ from edge.messages import (
     encode_pack,
 )
 from edge.model import CorruptData, Station
-from edge.offline_cache.live_tills import LIVE_MAX
 from hil.city.batches import Batches, Sender
 from hil.city.crypto import seal_key_to_device
 from hil.city.debits import Debits
@@ -71,6 +70,7 @@ from hil.city.tills import TillBooks
 HIGH_WATERS_MAX: Final = 64  # Our choice: epochs told in one welcome, 120 bytes each.
 NONCE_CHARS_MAX: Final = 64  # Our choice: a nonce is 16 to 32 bytes in base64url.
 LIVE_MS_MAX: Final = 90_000  # Our choice: health comes each minute, and may come late.
+LIVE_MAX: Final = 64  # Our choice: many times the tills of the largest school.
 CHUNK_POSITION_MAX: Final = 2**31
 CONNECTION_MAX: Final = 2**53  # Our choice: what every JSON reader holds exactly.
 UP: Final = "mk/v1/d/"
@@ -397,14 +397,15 @@ class CityCore:
         return public_key(row[0])
 
     def _keys_for_all(self, now_ms: int) -> list[Out]:
-        """The keys of `people` for every device that has that list, before the list itself."""
-        scope, outs = f"{self.site}/people", []
+        """The keys of lists of people for every device that has one, before the list itself."""
+        keyed, outs = (f"{self.site}/people", CITY_SCOPE), []
         for device, site, station in self.store.rows(
             "SELECT device, site, station FROM device WHERE revoked_ms IS NULL ORDER BY device"
         ):
             sender = Sender(device=device, site=site, station=Station(station))
-            if scope in self.scopes_of(sender):
-                push = self._scope_keys(sender, (scope,), now_ms)
+            scopes = tuple(scope for scope in keyed if scope in self.scopes_of(sender))
+            if scopes:
+                push = self._scope_keys(sender, scopes, now_ms)
                 outs.append(Out(f"mk/v1/d/{device}/push", encode_pack(push)))
         return outs
 

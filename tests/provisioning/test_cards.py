@@ -21,8 +21,10 @@ from click.testing import Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edge.access_fact import policy_of
 from edge.config import load
-from edge.model import SetupProblem
+from edge.messages import SiteRow
+from edge.model import AccessPolicy, SetupProblem
 from edge.readers.card_crypto import diversify_aes
 from hil.bench.card_station import build_station, card_school, running
 from hil.city.card_keys import FILE_NAME, make_card_keys, open_card_keys
@@ -30,7 +32,7 @@ from hil.devices.cards.blank import BlankDesfire, BlankNtag424
 from hil.devices.cards.chip import Chip, UidCard
 from hil.devices.cards.crypto import diversified
 from hil.devices.cards.desk import READER, VirtualDesk
-from provisioning import card_desk, cards, roster
+from provisioning import card_desk, card_inspect, cards, roster
 from provisioning.card_keys import read_ceremony
 from provisioning.roster import Roster, RosterLine, read_class_list
 from tests.provisioning.conftest import Run
@@ -107,7 +109,7 @@ def test_a_blank_is_made_proven_and_written_down(
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert lines_of(out) == [
         {"person": "c0042", "uid": UID.hex(), "kind": "iso14443", "tier": str(tier),
-         "profile": profile, "key_version": "1"}
+         "profile": profile, "key_version": "1", "reader": "pcsc"}
     ]  # fmt: skip
     # The city derives the same key by its own code.
     city = open_card_keys(keys.parent)
@@ -166,7 +168,9 @@ def test_a_card_that_does_not_prove_itself_afterwards_is_not_given_out(
     assert not out.exists()
 
 
-def test_master_keys_stay_away_from_devices(run: Run, keys: Path, tmp_path: Path, lay: Lay) -> None:
+def test_master_keys_stay_away_from_devices(
+    run: Run, keys: Path, tmp_path: Path, lay: Lay, monkeypatch: pytest.MonkeyPatch
+) -> None:
     device = tmp_path / "device"
     (device / "identity").mkdir(parents=True)
     lay(BlankDesfire(UID))
@@ -180,6 +184,12 @@ def test_master_keys_stay_away_from_devices(run: Run, keys: Path, tmp_path: Path
     (device / "identity").rmdir()
     (device / "device.toml").touch()
     assert "this is a device" in run(*call).output
+    keyed = ("--keys", keys, "--profile", "pupil-ev2", "--virtual", "x")
+    asked = run("cards", "inspect", *keyed, "--config", device / "device.toml")
+    assert asked.exit_code == 1 and "this is a device" in asked.output
+    monkeypatch.setenv("MOSKVENOK_CONFIG", str(device / "device.toml"))
+    for more in (("enrol", "--person", "c1", "--out", tmp_path / "r.csv"), ("inspect",)):
+        assert "this is a device" in run("cards", *more, *keyed).output
 
 
 @pytest.mark.parametrize(
@@ -331,7 +341,7 @@ def test_a_roster_is_read_as_it_was_written(tmp_path: Path, suffix: str) -> None
     path = tmp_path / f"roster{suffix}"
     lines = [
         RosterLine(person="c1", uid=UID.hex(), kind="iso14443", tier=6, profile="p", key_version=7),
-        RosterLine(person="c2", uid="0102030405", kind="prox125", tier=0),
+        RosterLine(person="c2", uid="0102030405", kind="prox125", tier=0, reader="serial:id12"),
     ]
     for line in lines:
         Roster(path).add(line)
@@ -340,10 +350,40 @@ def test_a_roster_is_read_as_it_was_written(tmp_path: Path, suffix: str) -> None
     assert again.holder_of(UID) == "c1" and UID.hex() not in repr(lines)
 
 
+def test_a_roster_without_readers_is_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "roster.csv"
+    path.write_text(f"person,uid,kind,tier,profile,key_version\nc1,{UID.hex()},iso14443,1,,\n")
+    path.chmod(0o600)
+    Roster(path).add(RosterLine(person="c2", uid="01020304", kind="iso14443", tier=1))
+    assert [line["reader"] for line in lines_of(path)] == ["", ""]
+
+
+def test_a_roster_says_how_its_reader_prints_numbers() -> None:
+    """The same card is another number where its bytes are turned round."""
+    said = [
+        roster.reader_profile(card_desk.reader_settings(spec))
+        for spec in (
+            "desk:pcsc",
+            "desk:serial:/dev/x:id12",
+            "desk:serial:/dev/x:d10:numbering=iso14443:reversed=true",
+        )
+    ]
+    assert said == ["pcsc", "serial:id12", "serial:d10:iso14443:reversed"]
+
+
 # --- inspect ---------------------------------------------------------------------------------
 
 
-def test_a_device_says_what_it_would_decide_and_why(run: Run, tmp_path: Path, lay: Lay) -> None:
+def test_a_device_says_what_it_would_decide_and_why(
+    run: Run, tmp_path: Path, lay: Lay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def by_what_settings(site: SiteRow | None, *, zone: str) -> AccessPolicy:
+        asked.append((site, zone))
+        return policy_of(site, zone=zone)
+
+    monkeypatch.setattr(card_inspect, "policy_of", by_what_settings)
     with card_school(tmp_path) as city:
         config = build_station(tmp_path / "gate", city).source
         with running(load(config)):
@@ -365,6 +405,8 @@ def test_a_device_says_what_it_would_decide_and_why(run: Run, tmp_path: Path, la
     assert said["bank"]["reason"] == "unknown_credential"
     assert said["phone"]["failure"] == "random_uid" and said["phone"]["tier"] is None
     assert "would deny: it is enrolled as one that proves more" in words
+    # By this school's settings, at the zone one comes in to.
+    assert asked and all(site is not None and zone == "school" for site, zone in asked)
 
 
 @pytest.mark.parametrize(
@@ -413,6 +455,11 @@ BAD_KEYS = [
     ('{"schema": 1, "system": "x", "profiles": {}}', '"profiles" is missing'),
     ('{"schema": 1, "system": "x", "profiles": {"p": 7}}', "profiles.p: must be a table"),
     ('{"schema": 1, "system": "x", "profiles": {"p": {"family": "card"}}}', "p.family"),
+    ('{"schema": 1, "system": "x", "profiles": {"p": {"family": ["ntag424"]}}}', "p.family"),
+    ('{"schema": 1, "system": "x", "profiles": {"p": {"family": "ntag424", "uid_key_no": 1.5}}}',
+     "p.uid_key_no: 1.5; give a whole number"),
+    ('{"schema": 1, "system": "x", "profiles": {"p": {"family": "ntag424", "aid": "014b4d"}}}',
+     "a DESFire alone has one"),
     ('{"schema": 1, "system": "x", "profiles": {"p": {"family": "ntag424", "colour": 1}}}',
      '"colour" is not a key'),
     ('{"schema": 1, "system": "x", "profiles": {"p": {"family": "ntag424", "key_version": 0}}}',
@@ -437,6 +484,33 @@ def test_a_bad_key_file_is_told(tmp_path: Path, text: str, words: str) -> None:
     path.chmod(0o600)
     with pytest.raises(SetupProblem, match=re.escape(words)):
         read_ceremony(path)
+
+
+@pytest.mark.parametrize(
+    ("profile", "change", "words"),
+    [
+        ("pupil-ev2", {"uid_key_no": 0}, "must differ"),  # In every device of the city.
+        ("pupil-ev2", {"uid_key_no": 1}, "must differ"),
+        ("staff-424", {"key_no": 0}, "must differ"),
+        ("staff-424", {"key_no": 7}, "each 1 to 4"),
+        ("guest-sun", {"meta_key_no": 0}, "must differ"),
+        ("guest-sun", {"meta_key_no": 2}, "must differ"),
+        ("guest-sun", {"meta_key_no": None}, "enciphered messages alone"),
+    ],
+)
+def test_a_card_is_not_made_whose_master_a_lane_would_hold(
+    run: Run, keys: Path, tmp_path: Path, lay: Lay, profile: str, change: dict[str, Any], words: str
+) -> None:
+    table = json.loads(keys.read_text())
+    table["profiles"][profile].update(change)
+    keys.write_text(json.dumps(table))
+    blank = BlankDesfire(UID) if profile == "pupil-ev2" else BlankNtag424(UID)
+    lay(blank)
+    result = run("cards", "issue", "--keys", keys, "--profile", profile, "--person", "c1",
+                 "--out", tmp_path / "r.csv", "--virtual", "x")  # fmt: skip
+    assert result.exit_code == 1 and words in result.output, result.output
+    keys_on_it = blank.levels[bytes(3)].keys if isinstance(blank, BlankDesfire) else blank.keys
+    assert set(keys_on_it.values()) == {bytes(16)}, "the blank is as it was"
 
 
 def test_a_key_file_that_others_can_read_is_refused(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from provisioning.device_file import (
 
 LONG_PORT = "/dev/serial/by-path/pci-0000:01:00.0-usb-0:1.2:1.0-port0"
 INWARD = "north-in=in:school:relay=17:rotation=27/low/up:pulse_ms_max=300"
-OUTWARD = "north-out=out:street:relay=22/low:wait_ms_max=7000"
+OUTWARD = "north-out=out:school:relay=22/low:wait_ms_max=7000"
 BODY = Body(
     device_id="gate-1",
     site_id="school-7",

@@ -141,6 +141,8 @@ class FakeBridge:
     endpoint: Endpoint | None = None
     connects: list[str] = field(default_factory=list)
     topics: tuple[str, ...] = ()
+    packet_bytes_max: int | None = None
+    overfull: int = 0  # Connections that ended over a packet above that.
 
     def connect(
         self, endpoint: Endpoint, *, will_topic: str, will: bytes, session: Session | None
@@ -159,7 +161,7 @@ class FakeBridge:
                 endpoint=endpoint,
                 protocol="5",
                 receive_max=20,
-                packet_bytes_max=None,
+                packet_bytes_max=self.packet_bytes_max,
                 keepalive_s=45,
             )
         )
@@ -180,6 +182,11 @@ class FakeBridge:
     def publish(self, topic: str, payload: bytes, *, qos: int, retained: bool = False) -> int:
         if not self.connected:
             raise DeviceFault("no connection")
+        size = len(payload) + len(topic) + 10
+        if self.packet_bytes_max is not None and size > self.packet_bytes_max:
+            self.overfull += 1
+            self.lose(Loss.LOST, "the broker ended it: packet too large")
+            return 1
         self.city.take(topic, payload)
         return 1
 
@@ -209,6 +216,7 @@ class City:
     """What it was told, and what it answers. Change `utc_ms`, `up` and the rest at will."""
 
     def __init__(self, folder: Path) -> None:
+        self.live: tuple[str, ...] = ()  # Tills that it hears.
         self.folder = folder
         self.bridge: FakeBridge
         self.up = True
@@ -309,6 +317,7 @@ class City:
             utc_ms=self.utc_ms(),
             high_water=high_water,
             wanted={},
+            live=self.live,
         )
         self.send("welcome", SignedWhat.WELCOME, encode_json(welcome), key=self.freshness)
 

@@ -8,6 +8,7 @@ are in our hands, a process can be ended anywhere and started again. Facts are r
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,15 @@ from edge.messages import (
     Noted,
     OrderAnswer,
     OrderOutcome,
+    RosterRow,
     SignedWhat,
     UpdateRefused,
     decode_json,
 )
-from edge.model import DeviceFault
+from edge.model import DeviceFault, Station
 from edge.offline_cache.apply import held_scope_keys
-from edge.trust import is_sealed_now
+from edge.offline_cache.live_tills import live_tills
+from edge.trust import FileKeyStore, is_sealed_now
 from sync.bridge_events import Loss
 from sync.contact import Contact
 from sync.renewal import Step
@@ -624,6 +627,34 @@ def test_a_setting_from_afar_is_in_force_and_confirmed_by_a_welcome(world: World
     world.install_settings(number=3)  # The row is gone: device.toml alone holds.
     world.run(1_000)
     assert configured(world) == (0, "applied") and logs._level == 20
+
+
+def test_a_till_that_hears_no_other_asks_the_city_who_is_live(world: World) -> None:
+    """Each 20 s, for as long as it is alone in its school; what was said counts for 60 s, and
+    nothing of it after another start of the machine."""
+    world.run(1_000)
+    hellos = len(world.city.hellos)
+    world.run(2 * MINUTE_MS)
+    assert len(world.city.hellos) == hellos, "it is the only till of its roster"
+    world.city.live = ("till-2",)
+    key = FileKeyStore(world.settings.key_path)
+    rows = ((50, name.encode()) for name in (DEVICE, "till-2"))
+    row = RosterRow(Station.TILL, key.public_point())
+    world.install_settings(*((name, row) for name in rows), number=2)
+    world.run(MINUTE_MS)
+    asked = len(world.city.hellos) - hellos
+    assert asked in (2, 3), asked
+
+    def live(later_ms: int = 0, boot: str = "") -> set[str]:
+        moment = world.clock.moment()
+        moment = replace(moment, mono_ms=moment.mono_ms + later_ms, boot=boot or moment.boot)
+        return set(live_tills(world.writer.db, moment))
+
+    assert live() == live(39_000) == {"till-2"}
+    assert live(60_001) == live(boot="another") == set()
+    world.city.live = ()
+    world.run(20_000)
+    assert live() == set(), "the newest word counts"
 
 
 @pytest.mark.parametrize("restarts", [0, 1, 3])

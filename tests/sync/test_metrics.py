@@ -34,6 +34,7 @@ SYNC: dict[str, Any] = sync_status(
     root=2,
     streams={"main": {"epoch": "e", "head": 9, "acknowledged": 7, "depth": 2}},
     list_age_s={"school-7/people": 30},
+    alarms=["a list is lost", "the broker is too small"],
     counters={"deltas_applied": 4, 'odd"\n\\name': 1},
 )
 EDGE = edge_status(
@@ -71,6 +72,7 @@ def test_both_processes_are_told_in_numbers() -> None:
         ("connected", ()): 1,
         ("commit_ms_p99", ()): 12,
         ("certificate_left_s", ()): -5,
+        ("alarms", ()): 2,
         ("facts_waiting", (("stream", "main"),)): 2,
         ("list_age_s", (("list", "school-7/people"),)): 30,
         ("sync_total", (("what", "deltas_applied"),)): 4,
