@@ -10,5 +10,10 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "tap": ("hil.tap", "tap", "Show a virtual card to a reader of the miniature."),
     "city": ("hil.conformance.command", "city", "Check a city against the rules of the wire."),
     "family": ("hil.family", "family", "Ask a city what a family asks of it."),
+    "scenarios": (
+        "hil.scenarios.command",
+        "scenarios",
+        "Hold the agent against what is written of an entrance.",
+    ),
     "network": ("hil.network", "network", "Give the miniature its network, or take it away."),
 }
