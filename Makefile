@@ -11,6 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8642
 FOR ?=
+STATIONS ?= few
 RUN_DIR ?= .run
 # More tests at once than cores: most of them wait for a process. A file's tests stay together.
 AT_ONCE := -n 4 --dist loadfile
@@ -23,8 +24,8 @@ SHOW := sed -u -n -E 's/^(Collecting|Building wheel for|Installing collected) ?(
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-run: $(VENV)/.run-ready ## Run one school in miniature; PORT=8642 moves the page, FOR=30 stops by itself
-	@exec $(BIN)/python -m hil.run --port $(PORT) --folder $(RUN_DIR) $(if $(FOR),--for $(FOR))
+run: $(VENV)/.run-ready ## Run one school in miniature; PORT=8642 moves the page, FOR=30 stops by itself, STATIONS=all adds three
+	@exec $(BIN)/python -m hil.run --port $(PORT) --folder $(RUN_DIR) --stations $(STATIONS) $(if $(FOR),--for $(FOR))
 
 test: $(VENV)/.test-ready ## All checks and all tests (installs Debian packages when root)
 	@$(MAKE) --no-print-directory check

@@ -1,26 +1,27 @@
-"""What the miniature is made of: its folder, its two stations as `device.toml`, its programs. Pure.
+"""What the miniature is made of: its folder, its stations as `device.toml`, its programs. Pure.
 
 One school: an entrance with one lane used both ways, a serial reader at each side of it (13.56 MHz
 cards on the way in, 125 kHz fobs on the way out), and a till with a desktop reader. Beside those of
 the way in and the till stands a PN532, for cards that can prove themselves: a serial reader knows
-numbers and no more. Everything lives below one folder, so a second start goes on where the first
-one ended.
+numbers and no more. On request there are three stations more: a second till, the gate of a
+pre-school and the desk of a museum. Everything lives below one folder, so a second start goes on
+where the first one ended.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edge.model import SetupProblem
+from edge.model import DeviceFault, SetupProblem
 from hil.world.school import ZONE
 
 SITE: Final = "s0001"
 SEED: Final = 1
-LANE: Final = "north"
 SOCKET_PATH_BYTES_MAX: Final = 107  # unix(7): sun_path holds 108 bytes with its end.
 PROX_SUFFIX: Final = "-125"  # hil/world/school.py: the 125 kHz fob of the same person.
 
@@ -30,11 +31,18 @@ class ReaderPlace:
     """A virtual reader: what the page calls the place, and what stands there."""
 
     name: str  # Its own, on the disk too.
-    at: str  # in, out, till
+    at: str  # in, out, till, …
     station: str
     driver: str = "serial"
     frame: str = ""  # Of a serial one.
     access_point_id: str = ""
+
+    @property
+    def screen(self) -> str:
+        """Whose screen answers a card shown here."""
+        if self.access_point_id:
+            return self.access_point_id
+        return f"reader-{self.name}" if self.station == "museum" else "till"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +53,19 @@ class StationPlace:
     device_id: str
     station: str
     scopes: int  # How many lists it holds when it has all of them (WIRE: scopes per role).
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LanePlace:
+    """A lane of the miniature. Broadcom numbers of mock lines: they only have to differ."""
+
+    lane_id: str
+    station: str
+    pins: dict[str, int]
+    points: dict[str, dict[str, int]]  # Direction -> its pins; ids are those edge/config.py gives.
+
+    def point_id(self, direction: str) -> str:
+        return f"{self.lane_id}-{direction}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,23 +91,58 @@ READERS: Final = (
     ),
     ReaderPlace(name="till", at="till", station="till", frame="hex_line"),
     ReaderPlace(name="till-nfc", at="till", station="till", driver="pn532"),
+    ReaderPlace(name="till-2", at="till-2", station="till-2", frame="hex_line"),
+    ReaderPlace(name="till-2-nfc", at="till-2", station="till-2", driver="pn532"),
+    ReaderPlace(
+        name="garden-in",
+        at="garden-in",
+        station="preschool",
+        frame="hex_line",
+        access_point_id="garden-in",
+    ),
+    ReaderPlace(
+        name="garden-out",
+        at="garden-out",
+        station="preschool",
+        frame="hex_line",
+        access_point_id="garden-out",
+    ),
+    ReaderPlace(name="museum", at="museum", station="museum", frame="hex_line"),
 )
 PLACES: Final = tuple(dict.fromkeys(place.at for place in READERS))
 STATIONS: Final = (
     StationPlace(name="entrance", device_id="s0001-north", station="entrance", scopes=2),
     StationPlace(name="till", device_id="s0001-till-1", station="till", scopes=4),
 )
-ACCESS_POINTS: Final = {
-    place.at: place.access_point_id for place in READERS if place.access_point_id
+# `make run STATIONS=all`: three more, at two processes each.
+ALL_STATIONS: Final = (
+    *STATIONS,
+    StationPlace(name="till-2", device_id="s0001-till-2", station="till", scopes=4),
+    StationPlace(name="preschool", device_id="s0001-garden", station="preschool", scopes=2),
+    StationPlace(name="museum", device_id="s0001-museum", station="admission", scopes=2),
+)
+SETS: Final = {"few": STATIONS, "all": ALL_STATIONS}
+ACCESS_POINTS: Final = {  # Of the entrance.
+    place.at: place.access_point_id for place in READERS if place.station == "entrance"
 }
-# Broadcom numbers of mock lines: they only have to differ. Ids are those edge/config.py gives.
-LANE_PINS: Final = {"fire": 5, "hold": 24, "tamper": 6}
 PINS: Final = {
     "in": {"relay": 17, "rotation": 27, "button": 7, "green": 12, "red": 16, "buzzer": 21},
     "out": {"relay": 22, "rotation": 23, "button": 8, "green": 13, "red": 19},
 }
-# What a person at the page may do to the lane beside walking through it.
-WIRES: Final = (f"{LANE}.fire", f"{LANE}.tamper", f"{LANE}-in.button")
+LANES: Final = tuple(
+    LanePlace(
+        lane_id=lane_id,
+        station=station,
+        pins={"fire": 5, "hold": 24, "tamper": 6},
+        points=PINS,
+    )
+    for lane_id, station in (("north", "entrance"), ("garden", "preschool"))
+)
+LANE_POINTS: Final = {lane.point_id(way) for lane in LANES for way in lane.points}
+# What a person at the page may do to a lane beside walking through it.
+WIRES: Final = tuple(
+    f"{lane.lane_id}{wire}" for lane in LANES for wire in (".fire", ".tamper", "-in.button")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,17 +195,17 @@ class Folder:
 
     def everything(self) -> tuple[Path, ...]:
         """What `--fresh` takes away: what a miniature made, and nothing else."""
-        names = ("city", "logs", "readers", *(station.name for station in STATIONS))
+        names = ("city", "logs", "readers", *(station.name for station in ALL_STATIONS))
         return (*(self.root / name for name in names), self.memory, self.tray, self.address)
 
     def check(self) -> None:
         """`SetupProblem` when a socket in it would have too long a name."""
-        longest = max(len(bytes(self.runtime(s.name) / "edge.sock")) for s in STATIONS)
+        longest = max(len(bytes(self.runtime(s.name) / "edge.sock")) for s in ALL_STATIONS)
         if longest > SOCKET_PATH_BYTES_MAX:
             spare = longest - SOCKET_PATH_BYTES_MAX
             raise SetupProblem(
                 f"{self.root}: {spare} characters too long for the sockets in it; "
-                "choose another with --folder"
+                "choose a shorter one with --folder (make run RUN_DIR=/tmp/school)"
             )
 
 
@@ -187,19 +243,35 @@ def device_toml(
                 lines.append(f"frame = {text(place.frame)}")
             if place.access_point_id:
                 lines.append(f"access_point = {text(place.access_point_id)}")
-    if station.station == "entrance":
-        lines += ["", "[[lanes]]", f"id = {text(LANE)}", 'driver = "mock"']
-        lines += [f"{key} = {{ pin = {pin} }}" for key, pin in LANE_PINS.items()]
-        for at, access_point_id in ACCESS_POINTS.items():
+    for lane in LANES:
+        if lane.station != station.name:
+            continue
+        lines += ["", "[[lanes]]", f"id = {text(lane.lane_id)}", 'driver = "mock"']
+        lines += [f"{key} = {{ pin = {pin} }}" for key, pin in lane.pins.items()]
+        for direction, pins in lane.points.items():
             lines += [
                 "",
                 "[[lanes.access_points]]",
-                f"id = {text(access_point_id)}",
+                f"id = {text(lane.point_id(direction))}",
                 f"zone = {text(ZONE)}",
-                f"direction = {text(at)}",
-                *(f"{key} = {{ pin = {pin} }}" for key, pin in PINS[at].items()),
+                f"direction = {text(direction)}",
+                *(f"{key} = {{ pin = {pin} }}" for key, pin in pins.items()),
             ]
     return "\n".join(lines) + "\n"
+
+
+def station_of_line(line: str) -> str:
+    """Whose lane that wire belongs to: `north.fire`, `garden-in.rotation`."""
+    for lane in LANES:
+        if line.startswith((f"{lane.lane_id}.", f"{lane.lane_id}-")):
+            return lane.station
+    raise DeviceFault(f'there is no wire "{line}"; there are {", ".join(WIRES)}')
+
+
+def readers_of(stations: Collection[StationPlace]) -> tuple[ReaderPlace, ...]:
+    """What stands at these stations."""
+    names = {station.name for station in stations}
+    return tuple(reader for reader in READERS if reader.station in names)
 
 
 def provision_arguments(

@@ -24,7 +24,8 @@ from hil.city_client import CityClient
 from hil.devices.lane import People
 from hil.layout import (
     ACCESS_POINTS,
-    PLACES,
+    ALL_STATIONS,
+    LANE_POINTS,
     PROX_SUFFIX,
     READERS,
     SEED,
@@ -35,13 +36,15 @@ from hil.layout import (
     Programs,
     StationPlace,
     device_toml,
-    provision_arguments,
+    readers_of,
+    station_of_line,
 )
 from hil.log_watch import LogWatch
-from hil.ports import screens_port
+from hil.ports import remembered_ports, screens_port
 from hil.proxy import Proxy, Wire
+from hil.set_up import claim_of, set_up
 from hil.stations import Screens, Station
-from hil.supervisor import Child, Life, Supervisor, dies_with_us, end_in_words
+from hil.supervisor import Child, Life, Supervisor, end_in_words
 from hil.tray import SHOWN, WORDS, Tray, VirtualReader, on_page, reader_for, virtual_reader
 
 READY_S_MAX: Final = 60.0  # Our choice: a city with 1,500 people on a loaded machine takes seconds.
@@ -51,6 +54,9 @@ FEED_WAIT_S: Final = 20.0
 RETRY_S: Final = 1.0
 CARDS_S: Final = 5.0  # Our choice: the city may learn of cards by other ways than the page.
 ORDER_VALID_S: Final = 10  # lane.md: an open order expires within seconds.
+CITY_WIRE, SCHOOL_WIRE = "city", "school"
+BROKERS: Final = {CITY_WIRE: "broker", SCHOOL_WIRE: "broker-school"}
+SCHOOL_BROKER_AT: Final = "s0001-till-1"  # On the first till, as a small school has it.
 
 Say = Callable[[str], None]
 
@@ -58,15 +64,28 @@ Say = Callable[[str], None]
 class Miniature:
     """Made, then `start`ed, then `work`ing until somebody calls `stop`."""
 
-    def __init__(self, folder: Folder, *, programs: Programs, board: Board, say: Say) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        *,
+        programs: Programs,
+        board: Board,
+        say: Say,
+        places: tuple[StationPlace, ...] = STATIONS,
+    ) -> None:
         self.folder = folder
         self.board = board
         self.people = People()
-        self.proxy = Proxy(target_port=0)
+        self.proxies = {CITY_WIRE: Proxy(target_port=0)}
+        if len(places) > len(STATIONS):  # Stations of one kind have something to tell each other.
+            self.proxies[SCHOOL_WIRE] = Proxy(target_port=0)
         self.stations = {
             place.name: Station(place.name, place.device_id, folder.runtime(place.name), board)
-            for place in STATIONS
+            for place in places
         }
+        self._places = places
+        self._readers = readers_of(places)
+        self._ats = tuple(dict.fromkeys(reader.at for reader in self._readers))
         self.readers: dict[str, VirtualReader] = {}
         self._programs = programs
         self._say = say
@@ -84,20 +103,20 @@ class Miniature:
     async def start(self) -> None:
         """Everything up, in order. `SetupProblem` or `DeviceFault` says what did not come up."""
         self._keep(self._supervise())
-        await self._start_broker()
+        await self._start_brokers()
         city = await self._start_city()
         self.folder.reader("in").parent.mkdir(parents=True, exist_ok=True)
-        for reader in READERS:
+        for reader in self._readers:
             self.readers[reader.name] = virtual_reader(reader, self.folder)
         self._show_switches()
-        await asyncio.gather(*(self._provision(place, city) for place in STATIONS))
-        self._say("starting the entrance and the till")
-        for place in STATIONS:
+        await asyncio.gather(*(self._provision(place, city) for place in self._places))
+        self._say(f"starting the stations: {', '.join(self.stations)}")
+        for place in self._places:
             config = ("--config", str(self.folder.device_file(place.name)))
             for process in ("edge", "sync"):
                 command = (*getattr(self._programs, process), *config)
                 self._start_child(f"{place.name}-{process}", command, rank=2)
-        await asyncio.gather(*(self._station_up(place) for place in STATIONS))
+        await asyncio.gather(*(self._station_up(place) for place in self._places))
         for station in self.stations.values():
             self._keep(station.watch(self._see_screens))
         await asyncio.gather(*(station.seen() for station in self.stations.values()))
@@ -120,7 +139,8 @@ class Miniature:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if killed := await self._supervisor.stop():
             self._say(f"had to be killed: {', '.join(killed)}")
-        await self.proxy.close()
+        for proxy in self.proxies.values():
+            await proxy.close()
         for reader in self.readers.values():
             reader.close()
 
@@ -128,12 +148,13 @@ class Miniature:
 
     async def tap(self, label: str, at: str, *, wait: bool = False) -> dict[str, Any]:
         """Show a card to a reader. With `wait` the answer holds the screen it led to."""
+        self._check_at(at)
         place = reader_for(label, at)
         reader = self.readers[place.name]
         show = partial(self._tray.show, label, reader)
         if place.driver == "serial":
             show = partial(reader.tap, self._uid(label, place.frame))
-        station, screen = self.stations[place.station], place.access_point_id or "till"
+        station, screen = self.stations[place.station], place.screen
         before = station.screen_at(screen)
         try:
             if not self.folder.reader(place.name).is_symlink():
@@ -159,10 +180,22 @@ class Miniature:
             raise DeviceFault(f'the card "{label}" is of another kind than this reader reads')
         return uid
 
-    def switch(self, wire: Wire) -> None:
-        self.proxy.switch(wire)
+    def _check_at(self, at: str) -> None:
+        if at not in self._ats:
+            known = any(reader.at == at for reader in READERS)
+            more = "; it comes with `make run STATIONS=all`" if known else ""
+            raise DeviceFault(f'there is no reader "{at}"; there are {", ".join(self._ats)}{more}')
+
+    def switch(self, wire: Wire, of: str = CITY_WIRE) -> None:
+        """The wire to the city, or the one between the school's own stations."""
+        if of not in self.proxies:
+            more = "" if of != SCHOOL_WIRE else "; it comes with `make run STATIONS=all`"
+            raise DeviceFault(f'there is no network "{of}" here{more}')
+        self.proxies[of].switch(wire)
         self._show_switches()
-        if wire is Wire.ON:  # No cable was plugged in that a station could notice by itself.
+        if (
+            wire is Wire.ON and of == CITY_WIRE
+        ):  # No cable was plugged in that a station could notice by itself.
             for station in self.stations.values():
                 self._keep_short(self._try_now(station))
 
@@ -176,9 +209,8 @@ class Miniature:
 
     def plug(self, at: str, on: bool) -> None:
         """Pull a reader's plug, or put it back."""
-        if at not in PLACES:
-            raise DeviceFault(f'there is no reader "{at}"; there are {", ".join(PLACES)}')
-        for reader in (self.readers[place.name] for place in READERS if place.at == at):
+        self._check_at(at)
+        for reader in (self.readers[place.name] for place in self._readers if place.at == at):
             if on:
                 reader.replug()
             else:
@@ -186,11 +218,12 @@ class Miniature:
         self._show_switches()
 
     async def wire(self, line: str, on: bool) -> None:
-        """Move one of the lane's wires: the fire alarm, the housing, the officer's button."""
-        if line not in WIRES:
-            raise DeviceFault(f'there is no wire "{line}"; there are {", ".join(WIRES)}')
+        """Move one of a lane's wires: the fire alarm, the housing, the officer's button."""
+        here = [wire for wire in WIRES if station_of_line(wire) in self.stations]
+        if line not in here:
+            raise DeviceFault(f'there is no wire "{line}"; there are {", ".join(here)}')
         request = {"request": "move", "line": line, "active": on}
-        await self.stations["entrance"].ask("edge", request)
+        await self.stations[station_of_line(line)].ask("edge", request)
 
     async def basket(self, lines: list[list[Any]]) -> dict[str, Any]:
         answer = await self.stations["till"].ask("edge", {"request": "basket", "lines": lines})
@@ -231,32 +264,39 @@ class Miniature:
 
     # ------------------------------------------------------------------------- starting
 
-    async def _start_broker(self) -> None:
+    async def _start_brokers(self) -> None:
+        """The city's, and with it the school's own where there is one."""
         self._say("starting the broker")
-        memory = self._remembered()
-        self._start_child("broker", self._programs.broker, rank=0)
-        first = await self._first_line("broker")
-        self.proxy.target_port = int(first["port"])
-        again = (*self._programs.broker, "--port", str(first["port"]))
-        self._supervisor.replace_command("broker", again)
-        try:
-            await self.proxy.start(memory.get("proxy_port", 0))
-        except OSError:
-            await self.proxy.start()  # Taken since the last run: the stations are told below.
-        memory = {"proxy_port": self.proxy.port}
+        memory = remembered_ports(self.folder.memory)
+        for of in self.proxies:
+            self._start_child(BROKERS[of], self._programs.broker, rank=0)
+        for of, proxy in self.proxies.items():
+            first = await self._first_line(BROKERS[of])
+            proxy.target_port = int(first["port"])
+            again = (*self._programs.broker, "--port", str(first["port"]))
+            self._supervisor.replace_command(BROKERS[of], again)
+            try:
+                await proxy.start(memory.get(f"{of}_port", 0))
+            except OSError:
+                await proxy.start()  # Taken since the last run: the stations are told below.
+        memory |= {f"{of}_port": proxy.port for of, proxy in self.proxies.items()}
         self.folder.memory.write_bytes(msgspec.json.encode(memory))
 
     async def _start_city(self) -> str:
         self._say("starting the city with its school")
+        school: tuple[str, ...] = ()
+        if own := self.proxies.get(SCHOOL_WIRE):
+            school = ("--peer-broker", f"{SCHOOL_BROKER_AT}=mqtt://127.0.0.1:{own.port}")
 
         def command(http: str) -> tuple[str, ...]:
             return (
                 *self._programs.city,
                 *("--folder", str(self.folder.city)),
-                *("--broker", f"mqtt://127.0.0.1:{self.proxy.target_port}"),
+                *("--broker", f"mqtt://127.0.0.1:{self.proxies[CITY_WIRE].target_port}"),
                 *("--http", http, "--seed", str(SEED), "--site", SITE, "--canteen"),
                 *("--endpoint", self._endpoint),
-                *(part for place in STATIONS for part in ("--claim", _claim(place))),
+                *(part for place in ALL_STATIONS for part in ("--claim", claim_of(place))),
+                *school,
             )
 
         self._start_child("city", command("127.0.0.1:0"), rank=1)
@@ -273,31 +313,9 @@ class Miniature:
         wanted = device_toml(place, self.folder, endpoint=self._endpoint, screens_port=port)
         pages = self.board.part("pages") or {}
         self.board.put("pages", pages | {place.name: f"http://127.0.0.1:{port}/"})
-        certificate = self.folder.certificate(place.name)
-        if certificate.exists() and file.exists() and file.read_text() == wanted:
-            return
-        self._say(f"setting up {place.device_id}")
-        self.folder.station(place.name).mkdir(parents=True, exist_ok=True)
-        self.folder.wanted_file(place.name).write_text(wanted)
-        process = await asyncio.create_subprocess_exec(
-            *self._programs.provision,
-            *provision_arguments(place, self.folder, city=city, claim=_claim(place)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            preexec_fn=dies_with_us(),
+        await set_up(
+            place, self.folder, self._programs.provision, city=city, wanted=wanted, say=self._say
         )
-        try:
-            async with asyncio.timeout(READY_S_MAX):
-                words, _ = await process.communicate()
-        except BaseException:  # Also when the whole start is called off.
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            raise
-        (self.folder.logs / f"{place.name}-provision.log").write_bytes(words)
-        if process.returncode != 0:
-            end = "\n  ".join(words.decode(errors="replace").strip().splitlines()[-6:])
-            raise SetupProblem(f"{place.device_id} could not be set up:\n  {end}")
 
     async def _station_up(self, place: StationPlace) -> None:
         station = self.stations[place.name]
@@ -350,13 +368,7 @@ class Miniature:
     @property
     def _endpoint(self) -> str:
         """The broker as the stations are told it: through the switch."""
-        return f"mqtt://127.0.0.1:{self.proxy.port}"
-
-    def _remembered(self) -> dict[str, int]:
-        try:
-            return msgspec.json.decode(self.folder.memory.read_bytes(), type=dict[str, int])
-        except (OSError, msgspec.MsgspecError):
-            return {}
+        return f"mqtt://127.0.0.1:{self.proxies[CITY_WIRE].port}"
 
     # ------------------------------------------------------------------------- in the background
 
@@ -374,14 +386,16 @@ class Miniature:
             await asyncio.sleep(STEP_S)
 
     def _see_screens(self, screens: Screens) -> None:
-        """The people at the lane look at every screen; those of the till mean nothing to them."""
-        for move in self.people.step(screens, now_s=time.monotonic()):
+        """The people at a lane look at every screen; those of other places mean nothing to them."""
+        with_lane = [screen for screen in screens if screen.get("access_point") in LANE_POINTS]
+        for move in self.people.step(with_lane, now_s=time.monotonic()):
             request = {"request": "move", "line": move.line, "active": move.active}
             self._keep_short(self._move(request))
 
     async def _move(self, request: dict[str, Any]) -> None:
         try:
-            await self.stations["entrance"].ask("edge", request)
+            station = self.stations[station_of_line(request["line"])]
+            await station.ask("edge", request)
         except DeviceFault as error:
             self.board.add_news("lane", "warning", str(error))
 
@@ -418,25 +432,15 @@ class Miniature:
     # ------------------------------------------------------------------------- on the board
 
     def _show_switches(self) -> None:
-        plugged = {at: self.folder.reader(at).is_symlink() for at in PLACES}
-        self.board.put("wire", self.proxy.wire.value)
+        plugged = {at: self.folder.reader(at).is_symlink() for at in self._ats}
+        self.board.put("wire", self.proxies[CITY_WIRE].wire.value)
+        if own := self.proxies.get(SCHOOL_WIRE):
+            self.board.put("school_wire", own.wire.value)
         self.board.put("walk", self.people.walking)
         self.board.put("plugged", plugged)
 
     def _show_processes(self) -> None:
-        self.board.put(
-            "processes",
-            [
-                {
-                    "name": held.child.name,
-                    "life": held.life.value,
-                    "pid": held.process.pid,
-                    "restarts": held.restarts,
-                    "end": None if held.exit_code is None else end_in_words(held.exit_code),
-                }
-                for held in self._supervisor.all()
-            ],
-        )
+        self.board.put("processes", self._supervisor.shown())
 
     def _note_death(self, name: str, code: int, wait_s: float) -> None:
         words = f"{end_in_words(code)}; started again in {wait_s:.1f} s"
@@ -444,8 +448,3 @@ class Miniature:
         self._say(f"{name} {words}")
         for line in self._supervisor.last_lines(name, 3):
             self._say(f"  {line}")
-
-
-def _claim(place: StationPlace) -> str:
-    """The bench's own claim code: its city is on this machine and takes no other devices."""
-    return f"bench-{place.device_id}"

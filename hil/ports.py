@@ -1,4 +1,4 @@
-"""A free port for a station's pages, and the same one again at the next start."""
+"""Free ports, and the same ones again at the next start."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import tomllib
 from contextlib import closing
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 HOST: Final = "127.0.0.1"
 
@@ -19,6 +21,14 @@ def screens_port(device_file: Path) -> int:
         known = 0
     port = known if isinstance(known, int) and 0 < known < 1 << 16 else 0
     return _bound(port) or _bound(0)
+
+
+def remembered_ports(memory: Path) -> dict[str, int]:
+    """Those of the last run; none when it is not known."""
+    try:
+        return msgspec.json.decode(memory.read_bytes(), type=dict[str, int])
+    except (OSError, msgspec.MsgspecError):
+        return {}
 
 
 def _bound(port: int) -> int:

@@ -23,7 +23,7 @@ import uvicorn
 
 from edge.model import DeviceFault, SetupProblem
 from hil.board import Board
-from hil.layout import Folder, Programs
+from hil.layout import SETS, Folder, Programs
 from hil.miniature import Miniature, Say
 from hil.page.server import make_app
 from hil.remote import FOLDER
@@ -43,18 +43,34 @@ class _Server(uvicorn.Server):
 
 
 @click.command()
-@click.option("--port", default=PORT, show_default=True, help="Of the page; 0 takes a free one.")
-@click.option("--for", "seconds", type=float, help="End by itself after so many seconds.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True,
+              help="Of the page; 0 takes a free one.")  # fmt: skip
+@click.option(
+    "--for", "seconds", type=click.FloatRange(min=0), help="End by itself after so many seconds."
+)
 @click.option("--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True,
               help="Where it keeps everything; a second start goes on there.")  # fmt: skip
+@click.option(
+    "--stations",
+    type=click.Choice(tuple(SETS)),
+    default="few",
+    show_default=True,
+    help="few: an entrance and a till. all: also a second till, a pre-school, a museum.",
+)
 @click.option("--fresh", is_flag=True, help="Forget what was there and begin anew.")
-def run(port: int, seconds: float | None, folder: Path, fresh: bool) -> None:
+def run(port: int, seconds: float | None, folder: Path, stations: str, fresh: bool) -> None:
     """Run one school in miniature, with a page to play it on."""
-    run_miniature(port=port, seconds=seconds, folder=folder, fresh=fresh)
+    run_miniature(port=port, seconds=seconds, folder=folder, stations=stations, fresh=fresh)
 
 
 def run_miniature(
-    *, port: int, seconds: float | None, folder: Path, fresh: bool, programs: Programs | None = None
+    *,
+    port: int,
+    seconds: float | None,
+    folder: Path,
+    fresh: bool,
+    stations: str = "few",
+    programs: Programs | None = None,
 ) -> None:
     """The same as a function; `programs` lets a test play some parts itself."""
     began_s = time.monotonic()
@@ -68,18 +84,17 @@ def run_miniature(
     with listener, _locked(home):
         if fresh and home.memory.exists():  # Else nothing in there is ours.
             _forget(home)
-        asyncio.run(_run(listener, home, seconds, programs or Programs(), say))
+        board = Board()
+        miniature = Miniature(
+            home, programs=programs or Programs(), board=board, say=say, places=SETS[stations]
+        )
+        asyncio.run(_run(listener, miniature, seconds, say))
 
 
 async def _run(
-    listener: socket.socket,
-    home: Folder,
-    seconds: float | None,
-    programs: Programs,
-    say: Say,
+    listener: socket.socket, miniature: Miniature, seconds: float | None, say: Say
 ) -> None:
-    board = Board()
-    miniature = Miniature(home, programs=programs, board=board, say=say)
+    board, home = miniature.board, miniature.folder
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -142,7 +157,7 @@ def _listen(port: int) -> socket.socket:
         listener.close()
         raise SetupProblem(
             f"port {port} cannot be used ({error}); is a miniature running already? "
-            "Choose another with --port N (make run PORT=N)"
+            "Choose another: make run PORT=9000, or --port 9000"
         ) from error
     return listener
 
@@ -155,15 +170,16 @@ def _locked(home: Folder) -> Iterator[None]:
         lock: IO[str] = home.lock.open("w")
     except OSError as error:
         raise SetupProblem(
-            f"{home.root}: cannot be used ({error.strerror}); choose another with --folder"
+            f"{home.root}: cannot be used ({error.strerror}); choose another: "
+            "make run RUN_DIR=/tmp/school, or --folder"
         ) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise SetupProblem(
-                f"{home.root}: another miniature runs there; end it, or choose another folder "
-                "with --folder"
+                f"{home.root}: another miniature runs there; end it, or choose another folder: "
+                "make run RUN_DIR=/tmp/school, or --folder"
             ) from error
         yield
 

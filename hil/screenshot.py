@@ -1,8 +1,9 @@
-"""`make screenshot`: a picture of the page for the README, taken from a miniature that really runs.
+"""`make screenshot`: the READMEs' pictures, taken from miniatures that really run.
 
 Starts a miniature of its own on a free port in a folder of its own, lives a morning of a school in
 a few seconds (people come, one buys a soup, one leaves), takes the picture with Chromium, and ends
-what it started.
+what it started. Then once more with all stations, for the pages of the stations themselves: there
+the bench's officer and cashier sign in with their cards and PINs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edge.model import SetupProblem
 from hil import remote
+from hil.world import canteen as extras
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -31,15 +33,19 @@ CHROMIUM_ARGUMENTS: Final = (
 WIDTH: Final = 1440  # Our choice: a usual laptop; the README shows it at two thirds.
 HEIGHT: Final = 900
 START_S_MAX: Final = 120.0  # Our choice: twice what a miniature allows its slowest part.
+PAGE_HEIGHT: Final = 800  # Our choice: a station's own screen is lower.
 SHOW_MS_MAX: Final = 10_000  # Our choice: for one thing to appear on the page.
 SETTLE_MS: Final = 500  # Our choice: the page's own transitions take 150 ms.
 STOP_S_MAX: Final = 30.0
 
 
 @contextmanager
-def running(folder: Path, *, port: int = 0) -> Iterator[str]:
+def running(folder: Path, *, port: int = 0, stations: str = "few") -> Iterator[str]:
     """A miniature in `folder` until the end of the block; gives its address."""
-    command = (sys.executable, "-m", "hil.run", "--port", str(port), "--folder", str(folder))
+    command = (
+        *(sys.executable, "-m", "hil.run", "--port", str(port)),
+        *("--folder", str(folder), "--stations", stations),
+    )
     with subprocess.Popen(command) as process:
         try:
             yield _address(process, folder)
@@ -52,7 +58,9 @@ def running(folder: Path, *, port: int = 0) -> Iterator[str]:
 
 
 @contextmanager
-def opened(address: str, *, width: int = WIDTH, height: int = HEIGHT) -> Iterator[Page]:
+def opened(
+    address: str, *, width: int = WIDTH, height: int = HEIGHT, shows: str = "#card-pupil"
+) -> Iterator[Page]:
     """The page in a real browser, once it shows the state."""
     from playwright.sync_api import sync_playwright
 
@@ -63,7 +71,7 @@ def opened(address: str, *, width: int = WIDTH, height: int = HEIGHT) -> Iterato
         try:
             page = browser.new_page(viewport={"width": width, "height": height})
             page.goto(address)
-            page.wait_for_selector("#card-pupil")
+            page.wait_for_selector(shows)
             yield page
         finally:
             browser.close()
@@ -100,6 +108,56 @@ def show_a_morning(page: Page) -> None:
     page.wait_for_timeout(SETTLE_MS)
 
 
+def sign_in(page: Page, folder: Path, *, card: str, at: str, pin: str) -> None:
+    """At a station's own page, with a card of the bench and its PIN."""
+    page.click("#sign-in")
+    page.wait_for_selector("#sign[open]")
+    remote.ask(folder, "/tap", {"card": card, "at": at})
+    page.wait_for_selector(".pad")
+    for digit in pin:
+        page.keyboard.press(digit)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".who")
+
+
+def _show_officer(page: Page, folder: Path) -> None:
+    sign_in(page, folder, card="officer", at="in", pin=extras.STAFF["officer"][1])
+    remote.ask(folder, "/tap", {"card": "stranger", "at": "in"})
+    page.wait_for_selector('.tile[data-colour="red"], .tile[data-colour="amber"]')
+
+
+def _show_guardian(page: Page, folder: Path) -> None:
+    remote.ask(folder, "/tap", {"card": "guardian", "at": "garden-in"})
+    page.wait_for_selector("#choice img")
+
+
+def _show_cashier(page: Page, folder: Path) -> None:
+    sign_in(page, folder, card="cashier", at="till-2", pin=extras.STAFF["cashier"][1])
+    for number in range(2):
+        page.locator("#menu button").nth(number).click()
+        page.wait_for_timeout(SETTLE_MS)
+
+
+STATION_PAGES: Final = (
+    ("officer", "entrance", "", "#lanes .tile", _show_officer),
+    ("guardian", "preschool", "guardian", "#choice", _show_guardian),
+    ("cashier", "till-2", "", "#menu button", _show_cashier),
+)
+
+
+def take_station_pages(folder: Path, out: Path) -> Iterator[Path]:
+    """A picture of each page of a station of the running miniature."""
+    pages = remote.ask(folder, "/state")["pages"]
+    for name, station, path, shows, live in STATION_PAGES:
+        address = f"{pages[station]}{path}"
+        with opened(address, width=1280, height=PAGE_HEIGHT, shows=shows) as page:
+            page.set_default_timeout(SHOW_MS_MAX)
+            live(page, folder)
+            page.wait_for_timeout(SETTLE_MS)
+            page.screenshot(path=out / f"{name}.png")
+            yield out / f"{name}.png"
+
+
 def _address(process: subprocess.Popen[bytes], folder: Path) -> str:
     until_s = time.monotonic() + START_S_MAX
     while time.monotonic() < until_s:
@@ -114,9 +172,10 @@ def _address(process: subprocess.Popen[bytes], folder: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m hil.screenshot", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("docs/page.png"))
+    parser.add_argument("--out", type=Path, default=Path("docs"), help="the folder")
     options: Any = parser.parse_args(arguments)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    out = options.out
+    out.mkdir(parents=True, exist_ok=True)
     try:
         with (
             tempfile.TemporaryDirectory(prefix="mk-") as folder,
@@ -124,11 +183,17 @@ def main(arguments: list[str] | None = None) -> int:
             opened(address) as page,
         ):
             show_a_morning(page)
-            page.screenshot(path=options.out)
+            page.screenshot(path=out / "page.png", full_page=True)
+        print(out / "page.png")
+        with (
+            tempfile.TemporaryDirectory(prefix="mk-") as folder,
+            running(Path(folder), stations="all"),
+        ):
+            for made in take_station_pages(Path(folder), out):
+                print(made)
     except SetupProblem as problem:
         print(f"moskvenok: {problem}", file=sys.stderr)
         return 1
-    print(options.out)
     return 0
 
 

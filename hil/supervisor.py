@@ -125,6 +125,19 @@ class Supervisor:
         """In the order they were started."""
         return tuple(self._held.values())
 
+    def shown(self) -> list[dict[str, Any]]:
+        """Every child as the page shows it."""
+        return [
+            {
+                "name": held.child.name,
+                "life": held.life.value,
+                "pid": held.process.pid,
+                "restarts": held.restarts,
+                "end": None if held.exit_code is None else end_in_words(held.exit_code),
+            }
+            for held in self.all()
+        ]
+
     def log_path(self, name: str) -> Path:
         return self._logs / f"{name}.log"
 

@@ -145,4 +145,6 @@ def reader_for(label: str, at: str) -> ReaderPlace:
     for place in here:
         if place.driver == driver:
             return place
-    raise DeviceFault(f'"{label}": the reader "{at}" reads 125 kHz fobs alone; try in or till')
+    raise DeviceFault(
+        f'"{label}" talks, and the reader "{at}" reads plain numbers alone; try in or till'
+    )

@@ -300,6 +300,7 @@ def documents(chunk: bytes) -> dict[SignedWhat, bytes]:
         utc_ms=NOON_MS,
         high_water=(HighWater(stream=Stream.MAIN, epoch="00c0ffee00c0ffee", up_to=2),),
         wanted={PEOPLE: version},
+        live=("s0001-till-2",),
     )
     order = Order(
         device="s0001-north",

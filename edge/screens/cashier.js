@@ -1,6 +1,6 @@
 // The till's page: ring up, charge, and what the answer is; beside it what a cashier does without a card.
 // It is the same picture whoever pays for the meal. The till holds the basket; the page only draws it.
-import { ask, begin, button, draw, either, h, lang, roubles, shape, state, t, toast, words } from "/common.js";
+import { ask, begin, button, draw, either, h, lang, roubles, sayings, shape, state, t, toast, words } from "/common.js";
 
 words({
   ru: {
@@ -14,9 +14,8 @@ words({
     nothing_due: "Питание сейчас никому не положено", done: "Готово", other_acts: "Ещё", due: "положено", was_served: "накормлен", substitute: "Заменить блюдо заказа",
     ordered: "Заказано", given: "Выдаётся", why: "Почему", collects: "Выдача заказа: приложите карту", owes: "В долг, по слову старшего: приложите карту", kind_sale: "Продаж", kind_sale_refused: "Отказов", kind_void: "Отмен", kind_refund: "Возвратов", kind_meal_served: "Накормлено без карты", kind_preorder_uncollected: "Не забрано заказов", grams: "Граммы: {}",
     confirm_first: "Нужен старший: его карта и ПИН", disk: "Память станции отказывает: сообщите технику", for_one: "Кого накормить", scanned: "Штрих-код не найден: {}", breakfast: "завтрак", lunch: "обед", dinner: "ужин", snack: "полдник",
-    "why_a supervisor has to show card and PIN first": "Сначала старший: карта и ПИН", "why_nobody is signed in; sign in with card and PIN": "Сначала войдите: карта и ПИН",
-    "why_ring the meal up first": "Сначала наберите блюда", "why_ring the basket up first": "Сначала наберите блюда", "why_give the date first": "Сначала назовите дату",
-    "why_the till waits for the other tills; a moment, or cancel": "Касса ждёт другие кассы: секунду",
+    feed_one: "В долг", by_presence: "Только кто пришёл", refund: "Вернуть деньги", refunded: "Возврат записан: деньги вернёт город", sale_number: "Номер продажи", other_till: "Касса (пусто: эта)",
+    series: "Серия (пусто: нынешняя)", reason_word: "Почему возвращаем", refund_note: "Для продаж прошлых смен и других касс. Нужен старший: карта и ПИН.",
   },
   en: {
     charge: "Charge", cancel_basket: "Clear", total: "Total", empty: "Choose dishes", more: "More: {}", less: "Less: {}",
@@ -29,15 +28,26 @@ words({
     nothing_due: "No meal is due to anybody now", done: "Done", other_acts: "More", due: "due", was_served: "served", substitute: "Replace an ordered dish",
     ordered: "Ordered", given: "Given", why: "Why", collects: "Handing over an order: show the card", owes: "On credit, by a supervisor's word: show the card", kind_sale: "Sales", kind_sale_refused: "Refusals", kind_void: "Voids", kind_refund: "Refunds", kind_meal_served: "Served without a card", kind_preorder_uncollected: "Orders not collected", grams: "Grams: {}",
     confirm_first: "A supervisor is needed: card and PIN", disk: "The station's disk refuses: tell the technician", for_one: "Who is to be fed", scanned: "No such barcode: {}",
+    feed_one: "On credit", by_presence: "Only who is present", refund: "Give back", refunded: "Recorded: the city gives the money back", sale_number: "Number of the sale", other_till: "Till (empty: this one)",
+    series: "Series (empty: the present one)", reason_word: "Why it is given back", refund_note: "For sales of former shifts and of other tills. A supervisor is needed: card and PIN.",
   },
 });
+sayings([
+  [/^a supervisor has to/, "Сначала старший: карта и ПИН"], [/sign in/, "Сначала войдите: карта и ПИН"], [/^ring the/, "Сначала наберите блюда"], [/^give the date/, "Сначала назовите дату"],
+  [/waits for the other tills|being paid/, "Касса ждёт другие кассы: секунду"], [/not in the menu/, "Такого блюда в меню уже нет"], [/basket cannot take/, "Больше в набор не входит"],
+  [/takes no cash/, "Эта касса не берёт наличных"], [/nothing to pay for/, "Платить не за что, или касса не может записать"], [/this till takes/, "Эта касса так не берёт"],
+  [/^no sale of this till and shift/, "Такой продажи в этой смене нет, или её уже отменили: старший может вернуть деньги"], [/not held here/, "Этой продажи здесь нет: вернуть может город"],
+  [/name the slot/, "Сейчас не кормят: выберите приём пищи"], [/nobody of this group/, "В группе сейчас никому не положено"], [/^charge the basket/, "Сначала пробейте набор"],
+  [/no date is needed/, "Часы идут верно: дата не нужна"], [/no slot of this site/, "Такого приёма пищи здесь нет"], [/too_early|malformed/, "Такой даты быть не может: посмотрите на календарь"],
+  [/no printer/, "Принтера нет"], [/slips wait/, "Принтер не успевает: посмотрите на него"], [/nothing was sold|no close-out/, "Печатать ещё нечего"], [/must (be|name|say)/, "Заполнено не всё или с ошибкой"],
+]);
 const SHAPE_OF = { green: "go", red: "stop", amber: "ask", blue: "wait", grey: "cart" };
 const KINDS = ["sale", "sale_refused", "void", "refund", "meal_served", "preorder_uncollected"];
 const money = (minor) => roubles(minor);
 let menu = null;
 let category = "";
 let actsOpen = false;
-let pending = ""; // What a supervisor was asked to confirm.
+let pending = null; // What a supervisor was asked to confirm.
 
 const till = (answer) => answer.screens.find((one) => one.till);
 const lines = (shown) => shown.basket.map((line) => [line.product, line.quantity, ...(line.grams ? [line.grams] : [])]);
@@ -139,14 +149,18 @@ function receipt(answer, shown) {
 
 // ---- what needs a supervisor: their card and PIN first, then the act, once
 
-async function confirm(what) {
-  if (state.answer.staff.proved) { await ask(what); return; }
-  if ((await ask("supervise_start")).ok) { pending = what; toast(t("confirm_first")); }
+async function confirm(what, body = {}, said = "") {
+  const act = { what, body, said };
+  if (state.answer.staff.proved === what) { await carryOut(act); return; }
+  if ((await ask("supervise_start", { act: what })).ok) { pending = act; toast(t("confirm_first")); }
+}
+async function carryOut({ what, body, said }) {
+  if ((await ask(what, body)).ok && said) toast(t(said));
 }
 let talking = false;
 function afterProof(staff) {
-  if (pending && staff.proved) { const what = pending; pending = ""; ask(what); }
-  else if (pending && talking && !staff.dialogue) pending = ""; // Given up, or timed out.
+  if (pending && staff.proved === pending.what) { const act = pending; pending = null; carryOut(act); }
+  else if (pending && talking && !staff.dialogue) pending = null; // Given up, or timed out.
   talking = Boolean(staff.dialogue);
 }
 
@@ -171,7 +185,22 @@ async function showSales() {
     h("td", { class: "num" }, `№ ${sale.sale}`), h("td", {}, sale.lines.map(([product, quantity, grams]) => `${named(product)}${grams ? `, ${grams} г` : quantity > 1 ? ` × ${quantity}` : ""}`).join(", ")),
     h("td", { class: "num" }, money(sale.total_minor)),
     h("td", { class: "num" }, button(t("void_it"), async () => { if (await voidSale(sale)) showSales(); }, { class: "no" }))))) : h("p", {}, t("no_sales")),
-  h("div", { class: "row" }, button(t("close"), shut)));
+  h("div", { class: "row" }, button(t("close"), shut), button(t("refund"), askRefund, { id: "refund-open" })));
+}
+function askRefund() {
+  const sale = h("input", { type: "number", min: "1", inputmode: "numeric", id: "refund-sale" });
+  const device = h("input", { type: "text", maxlength: "60", id: "refund-device" }), epoch = h("input", { type: "text", maxlength: "16", id: "refund-epoch" });
+  const why = h("input", { type: "text", maxlength: "80", id: "refund-why" });
+  const field = (name, input) => h("label", {}, h("p", {}, t(name)), input);
+  dialogue(h("h2", {}, t("refund")), h("p", { class: "quiet" }, t("refund_note")),
+    field("sale_number", sale), field("other_till", device), field("series", epoch), field("reason_word", why),
+    h("div", { class: "row" }, button(t("cancel"), shut), button(t("done"), () => {
+      if (!sale.value || !why.value.trim()) { toast(`${t("sale_number")}, ${t("reason_word")}`); return; }
+      const body = { sale: Math.round(Number(sale.value)), device: device.value.trim(), epoch: epoch.value.trim(), why: why.value.trim() };
+      shut();
+      confirm("refund", body, "refunded");
+    }, { class: "main", id: "refund-go" })));
+  sale.focus();
 }
 async function showGroups() {
   const answer = await ask("group_list");
@@ -180,8 +209,8 @@ async function showGroups() {
     h("div", { class: "row wrap" }, answer.groups.map((one) => button(`${one.group} (${one.size})`, () => showGroup(one.group)))),
     answer.groups.length === 0 && h("p", {}, t("nothing_due")), h("div", { class: "row" }, button(t("close"), shut)));
 }
-async function showGroup(group) {
-  const answer = await ask("group_list", { group });
+async function showGroup(group, present = false) {
+  const answer = await ask("group_list", { group, from_presence: present });
   if (!answer.ok) return;
   const absent = new Set(answer.members.filter((one) => !one.present).map((one) => one.cardholder));
   const rows = answer.members.map((one) => {
@@ -189,11 +218,13 @@ async function showGroup(group) {
     const say = () => { mark.textContent = t(absent.has(one.cardholder) ? "absent" : "present"); mark.setAttribute("aria-pressed", String(!absent.has(one.cardholder))); };
     mark.addEventListener("click", () => { absent.has(one.cardholder) ? absent.delete(one.cardholder) : absent.add(one.cardholder); say(); });
     say();
-    return h("tr", {}, h("td", {}, one.name || one.cardholder), h("td", { class: "quiet" }, one.served ? t("was_served") : one.due ? t("due") : "—"), h("td", { class: "num" }, mark));
+    return h("tr", {}, h("td", {}, one.name || one.cardholder), h("td", { class: "quiet" }, one.served ? t("was_served") : one.due ? t("due") : "—"), h("td", { class: "num" }, mark,
+      till(state.answer).basket.length > 0 && button(t("feed_one"), () => { shut(); confirm("emergency", { cardholder: one.cardholder }); }, { "data-key": `feed-${one.cardholder}` })));
   });
   dialogue(h("h2", {}, `${group} · ${answer.slot ? t(answer.slot) : ""}`), h("table", {}, rows),
+    h("div", { class: "row" }, button(t("by_presence"), () => showGroup(group, !present), { class: "chip", "aria-pressed": String(present), id: "by-presence" })),
     h("div", { class: "row" }, button(t("close"), shut), button(t("serve"), async () => {
-      const done = await ask("serve_group", { group, slot: answer.slot, absent: [...absent] });
+      const done = await ask("serve_group", { group, slot: answer.slot, absent: [...absent], from_presence: present });
       if (done.ok) { shut(); toast(t("served", typeof done.served === "number" ? done.served : done.served?.length ?? "")); }
     }, { class: "yes" })));
 }

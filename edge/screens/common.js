@@ -70,8 +70,10 @@ export function shape(colour, name) {
   svg.append(use);
   return svg;
 }
+// The guardian's page has a way of its own, and hears and asks there only what its dialogue needs.
+const WAY = location.pathname.startsWith("/guardian") ? "/guardian" : "";
 export function face(hash, label) {
-  if (hash) return h("img", { class: "face-of", src: `/photo/${hash}`, alt: label });
+  if (hash) return h("img", { class: "face-of", src: `${WAY}/photo/${hash}`, alt: label });
   const svg = shape("", "person");
   svg.setAttribute("class", "face-of");
   svg.setAttribute("viewBox", "0 0 24 24");
@@ -99,11 +101,11 @@ export function toast(text) {
 
 export async function ask(name, body = {}) {
   try {
-    const sent = await fetch(`/do/${name}`, {
+    const sent = await fetch(`${WAY}/do/${name}`, {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
     });
     const answer = await sent.json();
-    if (!answer.ok) toast(sent.status === 429 ? t("too_many") : t(`why_${answer.why ?? answer.error}`).replace(/^why_/, "") || t("failed"));
+    if (!answer.ok) toast(sent.status === 429 ? t("too_many") : whyNot(answer));
     return answer;
   } catch {
     toast(t("lost"));
@@ -111,9 +113,27 @@ export async function ask(name, body = {}) {
   }
 }
 
+// Why something was not done, in the page's language: by its word, else by the station's sentence.
+const SAYINGS = [];
+export function sayings(more) {
+  SAYINGS.push(...more);
+}
+function whyNot(answer) {
+  const said = TEXTS[lang][`why_${answer.why ?? answer.error}`];
+  if (said) return said;
+  if (lang === "en") return answer.error || t("failed");
+  const found = SAYINGS.find(([pattern]) => pattern.test(answer.error ?? ""));
+  return found ? found[1] : answer.text || t("failed");
+}
+sayings([
+  [/^no PIN is asked for/, "Сначала приложите карту"], [/^a PIN has/, "ПИН: от 4 до 8 цифр"],
+  [/^another PIN is being checked/, "Идёт проверка: подождите"], [/^the station does not answer/, "Станция не отвечает: попробуйте ещё раз"],
+  [/^nobody signs in as/, "Так здесь не входят"], [/could not be recorded|cannot be written/, "Не записывается: ничего не сделано"],
+]);
+
 let last = 0;
 function listen() {
-  const events = new EventSource("/events");
+  const events = new EventSource(`${WAY}/events`);
   const heard = () => { last = Date.now(); document.getElementById("lost").hidden = true; };
   events.addEventListener("here", heard);
   events.onmessage = (event) => {
@@ -130,7 +150,7 @@ function listen() {
 function paint() {
   if (!state.answer) return;
   redraw(state.answer);
-  drawStaff(state.answer.staff);
+  if (state.answer.staff) drawStaff(state.answer.staff); // A guardian's page is told of no staff.
   const sure = document.getElementById("sure");
   if (sure) sure.textContent = t("sure", state.at.toLocaleTimeString("ru-RU"));
   const clock = document.getElementById("clock");

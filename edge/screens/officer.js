@@ -25,6 +25,7 @@ words({
     why_unreadable: "Списки не читаются: попробуйте ещё раз", why_alarm_active: "Тревога ещё звучит", why_no_fire: "Тревоги нет",
     why_unknown_person: "Такого человека нет в списке", why_moved_on: "Экран уже показывает другое", why_seen: "Уже отмечено",
     why_not_recorded: "Не записывается: турникет остаётся открытым",
+    why_unknown_decision: "Такого решения здесь не было", why_not_here: "Такого турникета или зоны здесь нет",
   },
   en: {
     in: "In", out: "Out", referrals: "Waiting for your word", nobody_waits: "Nobody waits",
@@ -48,20 +49,9 @@ words({
     why_unreadable: "The lists cannot be read: try again", why_alarm_active: "The alarm still sounds", why_no_fire: "There is no fire",
     why_unknown_person: "Nobody of this name is on the list", why_moved_on: "The screen shows another by now", why_seen: "Seen already",
     why_not_recorded: "It cannot be written down: the turnstile stays open",
+    why_unknown_decision: "There was no such decision here", why_not_here: "No such turnstile or zone here",
   },
 });
-const WORDS_EN = {
-  idle: "TAP YOUR CARD", granted: "PASS", taken: "THANK YOU", not_taken: "NOT PASSED", refused: "STOP", ask: "SEE THE OFFICER",
-  forced: "ATTENTION", held: "ATTENTION", lockdown: "LOCKED", down: "OUT OF ORDER", fire: "GO OUT",
-};
-const REASONS_EN = {
-  stale_read: "Tap the card again", no_list: "No lists from the city yet", lockdown: "The way in is closed",
-  hot_listed: "This card is blocked as lost", tier_below_enrolled: "The card did not prove itself", replayed: "An old code: tap again",
-  unknown_credential: "The card is not known", wrong_site: "A card of another school", suspended: "Access is suspended",
-  not_yet_valid: "The card is not valid yet", expired: "The card has expired", no_access_right: "Not with this card",
-  outside_schedule: "Not at this hour", passback: "Somebody passed with this card already", guardian_choice: "Which child? Mark it on the screen",
-  refused_by_officer: "The officer says no", lane_busy: "Somebody is passing: tap again",
-};
 const REASONS = ["known_person", "forgotten_card", "lost_card", "visitor", "delivery", "other"];
 const dash = (text) => (text === "other" ? "other_reason" : text);
 const point = (one) => `${t(one.direction)} · ${one.access_point}`;
@@ -72,8 +62,8 @@ function lanes(answer) {
     { class: one.photo ? "tile photo" : "tile", "data-colour": one.colour, "data-state": one.state, "data-point": one.access_point },
     shape(one.colour), h("h2", {}, point(one)),
     h("div", { class: "say" },
-      h("b", { class: "word" }, either(one.word, WORDS_EN[one.state])),
-      h("p", { class: "reason" }, either(one.text, REASONS_EN[one.reason])),
+      h("b", { class: "word" }, either(one.word, one.word_en)),
+      h("p", { class: "reason" }, either(one.text, one.text_en)),
       h("p", { class: "name" }, [one.name, one.group].filter(Boolean).join(" · "))),
     one.photo && h("img", { src: `/photo/${one.photo}`, alt: one.name }))));
 }
@@ -103,7 +93,7 @@ function alarms(answer) {
 function referral(one, signed) {
   return h("li", { class: "person", "data-referral": one.referral }, face(one.photo, one.name),
     h("div", {}, h("b", {}, one.name || t("unknown")), h("p", {}, [one.group, point(one)].filter(Boolean).join(" · ")),
-      h("p", { class: "quiet" }, either(one.text, REASONS_EN[one.reason])),
+      h("p", { class: "quiet" }, either(one.text, one.text_en)),
       h("p", { class: "badge amber num", "data-left": one.referral }, t("left", one.seconds_left))),
     h("div", { class: "list" },
       button(t("let_in"), () => ask("referral", { referral: one.referral, confirm: true }), { class: "yes", disabled: !signed, "data-key": `yes-${one.referral}` }),

@@ -8,7 +8,6 @@ may go unposted, as tills of before did; an account's money may not.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -83,10 +82,7 @@ def spent_minor(postings: Sequence[Posting], account: str) -> int:
 
 def items_of(fact: SaleFact, date: str) -> tuple[tuple[str, str, str, int], ...]:
     """Pieces by category, for limits by the piece: of every sale that the account pays for."""
-    pieces: Counter[str] = Counter()
-    for line in fact.lines:
-        pieces[line.category] += line.quantity
-    return tuple((fact.account, date, category, n) for category, n in sorted(pieces.items()))
+    return tuple((fact.account, date, category, n) for category, n in sorted(fact.pieces().items()))
 
 
 def amounts_agree(fact: SaleFact, site: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Final, Self
@@ -86,8 +86,8 @@ class VirtualPrinter:
 
     # ------------------------------------------------------------------------- inside
 
-    def _start(self, work: object) -> None:
-        thread = threading.Thread(target=work, name="virtual printer", daemon=True)  # type: ignore[arg-type]
+    def _start(self, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, name="virtual printer", daemon=True)
         self._threads.append(thread)
         thread.start()
 

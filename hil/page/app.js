@@ -7,7 +7,12 @@ const TEXTS = {
     subtitle: "школа в миниатюре", close: "Закрыть", wire: "Связь станций с городом",
     entrance: "Вход", till: "Касса", waiting: "в очереди", acknowledged: "принято городом",
     network_on: "Сеть включена", network_off: "Сеть отключена", city: "Город",
-    city_hears: "слышит обе станции", city_waits: "не слышит станций", city_some: "слышит одну станцию",
+    city_hears: "слышит все станции", city_waits: "не слышит станций", city_some: "слышит станций: {}",
+    more_stations: "Ещё станции школы", school_on: "Школьная сеть включена", school_off: "Школьная сеть отключена: станции не слышат друг друга",
+    till_2: "Вторая касса", garden_in: "Детский сад, вход", garden_out: "Детский сад, выход", museum: "Музей",
+    at_till_2: "второй кассе", at_garden_in: "входу в сад", at_garden_out: "выходу из сада", at_museum: "музею",
+    "screen_till-2": "Экран второй кассы ↗", screen_preschool: "Экран охраны сада ↗", screen_guardian: "Экран родителя ↗", screen_museum: "Экран музея ↗",
+    queue: "в очереди {}",
     lane: "Турникет", screen_entrance: "Экран охраны ↗", screen_till: "Экран кассира ↗", walk_on: "Люди проходят", walk_off: "Люди передумывают",
     in: "Вход", out: "Выход", categories: "Разделы меню", total: "Итого", clear: "Очистить",
     feed: "Родителям от города", feed_empty: "Пока тихо. Приложите карту — и родители узнают.",
@@ -19,19 +24,28 @@ const TEXTS = {
     lists: "списки сверены {}", lists_none: "списков ещё нет", s: "{} с", min: "{} мин", h: "{} ч",
     basket_empty: "Выберите блюда, затем приложите карту", without: "Без: {}", paid: "Сумма {}",
     block: "Заблокировать", unblock: "Разблокировать", restarts: "перезапусков: {}",
-    kill: "Убить процесс {}: увидеть, как он вернётся", less: "Меньше: {}", more: "Больше: {}",
+    kill: "Оборвать процесс «{}» и увидеть, как он вернётся", less: "Меньше: {}", more: "Больше: {}",
     lost: "Миниатюра остановлена или не отвечает", unknown_time: "время неизвестно",
     came: "в школе с {}", left: "вне школы с {}", bought: "покупка: {}", ate: "питание: {}",
     reader_in: "Считыватель входа", reader_out: "Считыватель выхода", reader_till: "Считыватель кассы",
+    "reader_till-2": "Считыватель второй кассы", "reader_garden-in": "Считыватель входа в сад",
+    "reader_garden-out": "Считыватель выхода из сада", reader_museum: "Считыватель музея",
     plugged: "подключён", unplugged: "выдернут",
     "broker": "Брокер", "entrance-edge": "Вход", "entrance-sync": "Вход, связь",
     "till-edge": "Касса", "till-sync": "Касса, связь",
+    "broker-school": "Школьный брокер", "till-2-edge": "Вторая касса", "till-2-sync": "Вторая касса, связь",
+    "preschool-edge": "Сад", "preschool-sync": "Сад, связь", "museum-edge": "Музей", "museum-sync": "Музей, связь",
   },
   en: {
     subtitle: "one school in miniature", close: "Close", wire: "Link between stations and city",
     entrance: "Entrance", till: "Till", waiting: "in the queue", acknowledged: "accepted by the city",
     network_on: "Network is on", network_off: "Network is off", city: "City",
-    city_hears: "hears both stations", city_waits: "hears no station", city_some: "hears one station",
+    city_hears: "hears every station", city_waits: "hears no station", city_some: "stations heard: {}",
+    more_stations: "More stations of the school", school_on: "School network is on", school_off: "School network is off: stations do not hear each other",
+    till_2: "Second till", garden_in: "Pre-school, in", garden_out: "Pre-school, out", museum: "Museum",
+    at_till_2: "second till", at_garden_in: "pre-school, in", at_garden_out: "pre-school, out", at_museum: "museum",
+    "screen_till-2": "Second till’s screen ↗", screen_preschool: "Pre-school officer’s screen ↗", screen_guardian: "Guardian’s screen ↗", screen_museum: "Museum’s screen ↗",
+    queue: "{} in the queue",
     lane: "Turnstile", screen_entrance: "Officer’s screen ↗", screen_till: "Cashier’s screen ↗", walk_on: "People walk through", walk_off: "People turn back",
     in: "In", out: "Out", categories: "Parts of the menu", total: "Total", clear: "Clear",
     feed: "City to parents", feed_empty: "Quiet so far. Tap a card and the parents will know.",
@@ -43,21 +57,25 @@ const TEXTS = {
     lists: "lists checked {}", lists_none: "no lists yet", s: "{} s", min: "{} min", h: "{} h",
     basket_empty: "Choose dishes, then tap a card", without: "Without: {}", paid: "Amount {}",
     block: "Block", unblock: "Unblock", restarts: "restarts: {}",
-    kill: "Kill the process {} and see it come back", less: "Less: {}", more: "More: {}",
+    kill: "End the process “{}” abruptly and see it come back", less: "Less: {}", more: "More: {}",
     lost: "The miniature has stopped or does not answer", unknown_time: "unknown time",
     came: "at school since {}", left: "left school at {}", bought: "bought {}", ate: "ate {}",
     reader_in: "Reader, in", reader_out: "Reader, out", reader_till: "Reader, till",
+    "reader_till-2": "Reader, second till", "reader_garden-in": "Reader, pre-school in",
+    "reader_garden-out": "Reader, pre-school out", reader_museum: "Reader, museum",
     plugged: "plugged in", unplugged: "unplugged",
     "broker": "Broker", "entrance-edge": "Entrance", "entrance-sync": "Entrance, sync",
     "till-edge": "Till", "till-sync": "Till, sync",
+    "broker-school": "School broker", "till-2-edge": "Second till", "till-2-sync": "Second till, sync",
+    "preschool-edge": "Pre-school", "preschool-sync": "Pre-school, sync", "museum-edge": "Museum", "museum-sync": "Museum, sync",
   },
 };
 const CARDS = {
   "pupil": ["Ученик", "Pupil"], "wristband": ["Браслет", "Wristband"],
   "blocked": ["Утерянная", "Lost"], "stranger": ["Неизвестная", "Unknown"],
   "banned-chocolate": ["Без шоколада", "No chocolate"], "guardian": ["Родитель", "Guardian"],
-  "officer": ["Охрана 1111", "Officer 1111"], "cashier": ["Кассир 2222", "Cashier 2222"],
-  "supervisor": ["Старший 3333", "Supervisor 3333"], "primary": ["Первоклассник", "First form"],
+  "officer": ["Охрана", "Officer"], "cashier": ["Кассир", "Cashier"], "supervisor": ["Старший", "Supervisor"], "primary": ["Первоклашка", "First form"],
+  "guardian-barred": ["Родитель с запретом", "Barred guardian"],
   "staff": ["Сотрудник", "Staff"], "poor": ["Пустой счёт", "Empty account"],
   "pupil-ev2": ["Карта с ключом", "Card with a key"], "pupil-clone": ["Копия карты", "Copied card"],
   "pupil-factory": ["Заводская карта", "Factory card"], "guest-sun": ["Браслет с кодом", "Coded wristband"],
@@ -69,6 +87,8 @@ const NOTES = {
   "pupil-factory": ["тот же номер, ключ завода", "same number, factory key"],
   "phone": ["каждый раз другой номер", "a new number each time"],
   "two-cards": ["обе сразу", "both at once"],
+  "officer": ["PIN стенда 1111", "the bench’s PIN 1111"], "cashier": ["PIN стенда 2222", "the bench’s PIN 2222"],
+  "supervisor": ["PIN стенда 3333", "the bench’s PIN 3333"],
 };
 const BANDS = ["wristband", "guest-sun", "band-aes"];
 const CATEGORIES = {
@@ -76,44 +96,13 @@ const CATEGORIES = {
   pastry: ["Выпечка", "Pastry"], sandwich: ["Бутерброды", "Sandwiches"], chocolate: ["Шоколад", "Chocolate"],
   drink: ["Напитки", "Drinks"], fruit: ["Фрукты", "Fruit"], dairy: ["Молочное", "Dairy"],
 };
-const WORDS_EN = {
-  "ВЫХОДИТЕ": "LEAVE", "НЕ ВХОДИТЕ": "DO NOT ENTER",
-  "ПРИЛОЖИТЕ КАРТУ": "TAP YOUR CARD", "ПРОХОДИТЕ": "GO AHEAD", "К ОХРАННИКУ": "SEE THE OFFICER",
-  "ЕЩЁ РАЗ": "AGAIN", "СТОП": "STOP", "СПАСИБО": "THANK YOU", "НЕ ПРОШЛИ": "NOT TAKEN",
-  "ВНИМАНИЕ": "ATTENTION", "НЕ РАБОТАЕТ": "OUT OF ORDER",
-};
-const REASONS_EN = {
-  stale_read: "Tap the card again", no_list: "The city’s lists have not come yet: see the officer",
-  lockdown: "The way in is closed: see the officer", hot_listed: "Lost card: ask for your new one",
-  tier_below_enrolled: "The card did not prove that it is genuine", replayed: "The card gave an old code: tap again",
-  unknown_credential: "Card not found: see the officer", wrong_site: "A card of another school: see the officer",
-  suspended: "Access is suspended: see the officer", not_yet_valid: "The card is not valid yet: see the officer",
-  expired: "The card has expired: see the officer", no_access_right: "Not with this card: see the officer",
-  outside_schedule: "Not at this hour: see the officer", passback: "This card is inside already: see the officer",
-  guardian_choice: "Mark on the screen which child you bring or collect",
-  // A card that named nobody; edge/turnstile/officer.py.
-  left_field: "The card was taken away too soon: tap it again and hold it", two_cards: "Two cards at once: tap one",
-  reader_error: "The reader did not get the card: tap it again",
-  deadline: "The card answers too slowly: hold it closer and keep it there",
-  unknown_family: "Such a card is not read here: tap the school card",
-  random_uid: "A phone or somebody else’s card: tap the school card",
-  no_key: "Not a card of this school: see the officer",
-  factory_key: "The card was given out with a factory key: see the officer",
-  held_back: "This card was asked a moment ago: take it away and tap again",
-  key_version: "The card needs renewing: see the officer",
-  wrong_key: "The card did not prove that it is genuine: see the officer",
-  card_locked: "The card has locked itself after wrong keys: see the officer",
-  bad_answer: "The card’s answer made no sense: tap it again",
-  bad_mac: "The card’s answer was changed on its way: see the officer",
-  unsafe_configuration: "The card was given out unprotected: see the officer",
-};
-const STATES_EN = {
-  fire: "Fire alarm: the lane is free until an officer ends it",
-  not_taken: "Tap the card again", down: "The reader does not answer: see the officer",
-  reader_down: "The reader does not answer: see the officer",
-  forced: "Somebody passed without a grant: look at the turnstile", held: "The turnstile did not close: look at it",
-  ask: "The card was not read: hold it a little longer",
-};
+// Tiles of `make run STATIONS=all`: tile, station, its screen.
+const MORE = [
+  ["tile-till-2", "till-2", (screen) => screen.till],
+  ["tile-garden-in", "preschool", (screen) => screen.direction === "in"],
+  ["tile-garden-out", "preschool", (screen) => screen.direction === "out"],
+  ["tile-museum", "museum", () => true],
+];
 const SHAPES = { green: "go", red: "stop", amber: "ask", grey: "wait", blue: "down", none: "down" };
 const CITY_WORDS = /^(.*?) (came|left|bought|ate) (.*)$/;
 const STREAM_LOST_MS = 12000;  // Longer than the server's heartbeat.
@@ -217,15 +206,14 @@ function draw() {
   part("out", [screens.out, state.station_entrance?.answers], () => drawLane("out", screens.out));
   part("till", [tillScreen(), state.station_till?.answers], drawTill);
   part("menu", [state.menu, category], drawMenu);
-  part("wire", [state.wire, state.station_entrance, state.station_till], drawWire);
+  part("wire", [state.wire, ...stations()], drawWire);
   part("feed", state.feed, drawFeed);
   part("cards", state.cards, drawCards);
   part("footer", [state.processes, state.plugged], drawFooter);
   part("news", state.news, drawNews);
-  part("pages", state.pages, () => Object.entries(state.pages ?? {}).forEach(([station, address]) => {
-    $(`screen-${station}`).href = address;
-    $(`screen-${station}`).hidden = false;
-  }));
+  part("pages", state.pages, drawPages);
+  part("more", MORE.map(([, station, is]) => [state[`station_${station}`]?.answers, moreScreen(station, is)]), drawMore);
+  part("school", state.school_wire, () => $("school-network").setAttribute("aria-checked", String(state.school_wire === "on")));
   part("walk", state.walk, () => $("walk").setAttribute("aria-checked", String(state.walk !== false)));
   for (const wire of ["fire", "tamper"]) $(wire).setAttribute("aria-pressed", String(wireOn(wire)));
   drawAges();
@@ -237,7 +225,7 @@ function drawTile(tile, screen, answers, words) {
   const colour = !answers ? "none" : screen?.colour ?? "grey";
   tile.dataset.colour = colour;
   tile.dataset.state = !answers ? "silent" : screen?.state ?? "none";
-  const cart = tile.id === "till" && (colour === "grey" || colour === "blue");
+  const cart = screen?.till && (colour === "grey" || colour === "blue");
   tile.querySelector(".shape use").setAttribute("href", `#shape-${cart ? "cart" : SHAPES[colour] ?? "wait"}`);
   const word = answers ? words.word : t("silent");
   put(tile.querySelector(".word"), word);
@@ -246,29 +234,60 @@ function drawTile(tile, screen, answers, words) {
   put(tile.querySelector(".who"), answers ? words.who : "");
 }
 
+const moreScreen = (station, is) => (state[`screens_${station}`] ?? []).find(is);
+
+function drawMore() {
+  const there = MORE.some(([, station]) => state[`station_${station}`]);
+  $("more").hidden = !there;
+  for (const label of document.querySelectorAll("[data-more]")) label.hidden = !there;
+  if (!there) return;
+  for (const [id, station, is] of MORE) {
+    const screen = moreScreen(station, is);
+    const answers = Boolean(state[`station_${station}`]?.answers);
+    if (screen?.till) drawTile($(id), screen, answers, tillWords(screen));
+    else drawTile($(id), screen, answers, laneWords(screen));
+  }
+}
+
+// Each station serves pages of its own; these are the ways to them.
+function drawPages() {
+  const pages = state.pages ?? {};
+  for (const station of ["entrance", "till"]) {
+    $(`screen-${station}`).href = pages[station] ?? "";
+    $(`screen-${station}`).hidden = !pages[station];
+  }
+  const links = [["till-2", pages["till-2"]], ["guardian", pages.preschool && `${pages.preschool}guardian`],
+    ["preschool", pages.preschool], ["museum", pages.museum]];
+  $("more").querySelector(".links").replaceChildren(...links.filter(([, address]) => address).map(([name, address]) =>
+    make("a", { id: `screen-${name}`, class: "small", target: "_blank", rel: "noopener", href: address }, t(`screen_${name}`))));
+}
+
 // The biggest letters in which the longest word fits the line and the whole fits two lines.
 const ruler = document.createElement("canvas").getContext("2d");
 function fit(element) {
   const style = getComputedStyle(element);
   ruler.font = `${style.fontWeight} 100px ${style.fontFamily}`;
   const words = element.textContent.split(" ");
-  const longest = Math.max(...words.map((word) => ruler.measureText(word).width));
-  const whole = ruler.measureText(element.textContent).width;
-  const needed = words.length > 1 ? Math.max(longest, whole * 0.5) : longest;
+  const width = (some) => ruler.measureText(some.join(" ")).width;
+  const needed = words.length < 2 ? width(words)
+    : Math.min(...words.slice(1).map((_, at) => Math.max(width(words.slice(0, at + 1)), width(words.slice(at + 1)))));
   const largest = parseFloat(style.getPropertyValue("--largest"));
   const size = Math.min(largest, (0.98 * 100 * element.clientWidth) / Math.max(needed, 1));
   element.style.fontSize = `${Math.floor(size)}px`;
 }
 
+function laneWords(screen) {
+  const word = screen?.word ?? "";
+  return {
+    word: lang === "ru" ? word : screen?.word_en ?? word,
+    reason: (lang === "ru" ? screen?.text : screen?.text_en) ?? "",
+    who: [screen?.name, screen?.group].filter(Boolean).join(" · "),
+  };
+}
+
 function drawLane(at, screen) {
   const tile = $(`lane-${at}`);
-  const word = screen?.word ?? "";
-  const english = REASONS_EN[screen?.reason] ?? STATES_EN[screen?.state] ?? screen?.text;
-  drawTile(tile, screen, Boolean(state.station_entrance?.answers), {
-    word: lang === "ru" ? word : WORDS_EN[word] ?? word,
-    reason: screen?.text ? (lang === "ru" ? screen.text : english) : "",
-    who: [screen?.name, screen?.group].filter(Boolean).join(" · "),
-  });
+  drawTile(tile, screen, Boolean(state.station_entrance?.answers), laneWords(screen));
   if (screen?.state === "taken" && screen.passage !== taken[at]) {
     taken[at] = screen.passage;
     turns[at] += 120;
@@ -278,15 +297,19 @@ function drawLane(at, screen) {
 
 const tillScreen = () => (state.screens_till ?? [])[0];
 
-function drawTill() {
-  const screen = tillScreen();
+function tillWords(screen) {
   const without = screen?.without?.length ? t("without", screen.without.join(", ")) : "";
   const text = (lang === "ru" ? screen?.text : screen?.text_en ?? screen?.text) ?? "";
-  drawTile($("till"), screen, Boolean(state.station_till?.answers), {
+  return {
     word: (lang === "ru" ? screen?.word : screen?.word_en ?? screen?.word) ?? "",
     reason: [text, without].filter(Boolean).join(". "),
     who: screen?.answer_total ? t("paid", screen.answer_total) : "",
-  });
+  };
+}
+
+function drawTill() {
+  const screen = tillScreen();
+  drawTile($("till"), screen, Boolean(state.station_till?.answers), tillWords(screen));
   if (asking === 0) basketFromScreen();
   drawBasket();
 }
@@ -325,19 +348,20 @@ function drawMenu() {
       product.name, make("span", {}, money(product.price_minor)))));
 }
 
+const stations = () => Object.keys(state).filter((name) => name.startsWith("station_")).map((name) => state[name]);
+
 function drawWire() {
   const on = state.wire === "on";
   $("wire").dataset.wire = state.wire ?? "on";
   $("network").setAttribute("aria-checked", String(on));
-  let heard = 0;
   for (const name of ["entrance", "till"]) {
     const station = state[`station_${name}`] ?? {};
     put($(`waiting-${name}`), String(station.waiting ?? 0));
     put($(`acknowledged-${name}`), String(station.acknowledged ?? 0));
     $(`count-${name}`).dataset.waiting = station.waiting ? "yes" : "no";
-    heard += station.connected ? 1 : 0;
   }
-  put($("city-words"), t(["city_waits", "city_some", "city_hears"][heard]));
+  const all = stations(), heard = all.filter((station) => station.connected).length;
+  put($("city-words"), heard === all.length ? t("city_hears") : t(heard ? "city_some" : "city_waits", heard));
 }
 
 function drawFeed() {
@@ -360,9 +384,10 @@ function drawCards() {
   $("cards").replaceChildren(...(state.cards ?? []).map((card) => {
     const button = make("button", {
       type: "button", class: card.blocked ? "card hot" : "card", id: `card-${card.label}`, "data-card": card.label,
-      draggable: "true", "data-shape": BANDS.includes(card.label) ? "band" : "card",
+      draggable: "true", title: card.name, "data-shape": BANDS.includes(card.label) ? "band" : "card",
       onclick: () => tapCard(card.label, document.querySelector('input[name="at"]:checked').value),
-    }, make("b", {}, pick(CARDS[card.label], card.label)), make("span", {}, card.name ?? pick(NOTES[card.label], card.note) ?? "—"));
+    }, make("b", {}, pick(CARDS[card.label], card.label)),
+    make("span", {}, (NOTES[card.label] ? pick(NOTES[card.label]) : card.name ?? card.note) ?? "—"));
     button.addEventListener("dragstart", (event) => {
       event.dataTransfer.setData("text/plain", card.label);
       event.dataTransfer.effectAllowed = "copy";
@@ -402,13 +427,16 @@ function drawAges() {
     ["lane-in", state.station_entrance, (state.screens_entrance ?? []).find((s) => s.direction === "in")],
     ["lane-out", state.station_entrance, (state.screens_entrance ?? []).find((s) => s.direction === "out")],
     ["till", state.station_till, tillScreen()],
+    ...MORE.map(([id, station, is]) => [id, state[`station_${station}`], moreScreen(station, is)]),
   ]) {
     let words = "";
     if (station && !station.answers) words = t("silent_for", age(station.since_ms));
     else if (station) {
       const lists = station.fresh_ms ? t("lists", t("ago", age(station.fresh_ms))) : t("lists_none");
       const active = screen && screen.colour !== "grey" ? `${t("ago", age(screen.at_ms))} · ` : "";
-      words = active + lists;
+      // The two first ones have their queues at the top of the page.
+      const queue = station.waiting ? `${t("queue", station.waiting)} · ` : "";
+      words = $(id).closest("#more") ? queue + (active ? t("ago", age(screen.at_ms)) : lists) : active + lists;
     }
     put($(id).querySelector(".sure"), words);
   }
@@ -437,6 +465,7 @@ $("lang").addEventListener("click", () => {
   translate();
 });
 $("network").addEventListener("click", () => ask("/network", { on: state.wire !== "on" }));
+$("school-network").addEventListener("click", () => ask("/network", { of: "school", on: state.school_wire !== "on" }));
 $("walk").addEventListener("click", () => ask("/walk", { on: state.walk === false }));
 $("clear").addEventListener("click", () => { basket.clear(); sendBasket(); });
 $("order-in").addEventListener("click", () => ask("/order", { at: "in" }));

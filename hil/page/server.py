@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from edge.model import CorruptData, DeviceFault
-from hil.miniature import Miniature
+from hil.miniature import CITY_WIRE, Miniature
 from hil.proxy import Wire
 
 BODY_BYTES_MAX: Final = 8 * 1024  # Our choice: a basket of forty lines is 2 KiB.
@@ -91,7 +91,8 @@ class _Requests:
         return await self._miniature.tap(card, at, wait=body.get("wait") is True)
 
     async def network(self, body: dict[str, Any]) -> None:
-        """`{"on": bool}` from a switch, or `{"wire": "on" | "cut" | "silent"}`."""
+        """`{"on": bool}` from a switch, or `{"wire": "on" | "cut" | "silent"}`; with
+        `"of": "school"` the school's own network instead of the one to the city."""
         if "wire" in body:
             try:
                 wire = Wire(_text(body, "wire"))
@@ -99,7 +100,8 @@ class _Requests:
                 raise HTTPException(400, "wire is on, cut or silent") from error
         else:
             wire = Wire.ON if _flag(body, "on") else Wire.CUT
-        self._miniature.switch(wire)
+        of = _text(body, "of") if "of" in body else CITY_WIRE
+        self._miniature.switch(wire, of)
 
     async def basket(self, body: dict[str, Any]) -> dict[str, Any] | None:
         lines = body.get("lines")

@@ -9,7 +9,8 @@ same pupil's second credential), `blocked` (a hot-listed card), `stranger` (a ca
 125 kHz key fob under `<name>-125`, so that any reader of the bench can be tried. Their schedule is
 `always`: a bench is switched on at night and on Sundays too. Four of them also have a card that can
 prove itself (`School.smart_cards`). Beside them `officer`, `cashier` and `supervisor` sign in with
-a PIN, and `primary` is a child of the primary classes (`hil/world/canteen.py`).
+a PIN, `primary` is a child of the primary classes (`hil/world/canteen.py`), and `guardian-barred`
+is a guardian who may not collect the `pupil`.
 """
 
 from __future__ import annotations
@@ -87,8 +88,9 @@ CHARACTERS: Final = (
 )
 NOBODY: Final = "stranger"
 PRIMARY: Final = "primary"  # Eats free in the morning and has chosen a lunch.
-# Drawn apart, as the smart cards: cards of people who sign in, and of that child.
-LATER_CHARACTERS: Final = (*extras.STAFF, PRIMARY)
+BARRED: Final = "guardian-barred"  # May not collect the pupil: a court said so.
+# Drawn apart, as the smart cards: cards of people who sign in, of that child, and of who is barred.
+LATER_CHARACTERS: Final = (*extras.STAFF, PRIMARY, BARRED)
 # The bench's card of each kind that proves something -> whose it is.
 SMART_CHARACTERS: Final = {
     "pupil-ev2": "pupil",
@@ -147,6 +149,7 @@ def make_school(
     later = {
         **dict(zip(extras.STAFF, staff[1:], strict=False)),
         PRIMARY: children[4],
+        BARRED: guardians[1],
     }
     free = {*special, *(person.cardholder_id for person in later.values())}
     guardians = [extras.with_relations(person, seed) for person in guardians]

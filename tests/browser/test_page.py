@@ -214,6 +214,34 @@ def test_nothing_comes_from_elsewhere(page: Page, address: str) -> None:
     assert all(url.startswith((address, "data:")) for url in asked)
 
 
+def test_all_stations_have_their_tile_and_their_page(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with (
+        running(tmp_path_factory.mktemp("mk"), stations="all") as address,
+        opened(address) as page,
+    ):
+        page.set_default_timeout(BACK_MS_MAX)
+        for tile in ("till-2", "garden-in", "garden-out", "museum"):
+            page.wait_for_selector(f'#tile-{tile}[data-colour="grey"]')
+        tap(page, "guardian", "garden-in")
+        page.wait_for_selector('#tile-garden-in[data-colour="green"]')
+        guardian = page.get_attribute("#screen-guardian", "href")
+        assert guardian is not None and guardian.endswith("/guardian")
+        page.click("#lang")
+        shows(page, "#tile-museum .word", "TAP YOUR CARD")
+        page.click("#school-network")
+        page.wait_for_selector('#school-network[aria-checked="false"]')
+        assert page.get_attribute("#network", "aria-checked") == "true"
+        page.click("#school-network")
+        page.wait_for_selector('#school-network[aria-checked="true"]')
+        page.set_viewport_size({"width": 390, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.goto(guardian)
+        page.wait_for_selector("#choice img")
+        assert page.context.cookies() == []
+
+
 @pytest.mark.parametrize("width", [390, 800, 1280, 1920])
 def test_nothing_sticks_out_at_any_width(address: str, width: int) -> None:
     with opened(address, width=width, height=800) as page:

@@ -296,11 +296,43 @@ def test_a_cashier_signs_in_sells_and_voids(till: tuple[ScreenStation, Page]) ->
     page.click("#act-sales")
     page.click("#sales .no")
     page.wait_for_selector("#sales", state="detached")
+    page.wait_for_selector('#tile [data-state="sold"]', state="detached")
+    assert page.locator("#act-void_last").count() == 0, "what is undone is not undone again"
     page.keyboard.press("Escape")
     page.click("#act-close_out")
     page.click("#close-go")
     page.wait_for_selector("#report")
     assert "Отмен\t1" in page.inner_text("#report")
+
+
+def test_a_refund_is_a_supervisors_and_what_is_wrong_is_said_in_russian(
+    till: tuple[ScreenStation, Page],
+) -> None:
+    station, page = till
+    sign_in(station, page, CASHIER)
+    ring(page, "borsch")
+    page.click("#charge")
+    page.wait_for_selector('#tile [data-colour="blue"]')
+    station.tap(ANNA)
+    page.wait_for_selector('#tile [data-state="sold"]')
+    sale = screen(station)["screens"][0]["last_sale"]["sale"]
+    page.click("#acts summary")
+    for number, said in ((sale + 1_000, "Этой продажи здесь нет"), (sale, "Возврат записан")):
+        page.click("#act-sales")
+        page.click("#refund-open")
+        page.fill("#refund-sale", str(number))
+        page.fill("#refund-why", "не то блюдо")
+        proved = screen(station)["staff"]["proved"]
+        page.click("#refund-go")
+        if not proved:
+            page.wait_for_selector("#sign[open]")
+            station.tap(SENIOR)
+            page.wait_for_selector(".pad")
+            for digit in SENIOR.pin:
+                page.keyboard.press(digit)
+            page.keyboard.press("Enter")
+        sync_api.expect(page.locator("#toast")).to_contain_text(said)
+    assert not screen(station)["staff"]["proved"], "used up"
 
 
 def test_a_supervisor_answers_for_a_meal_on_credit(till: tuple[ScreenStation, Page]) -> None:

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from edge import config
-from edge.model import SetupProblem
-from hil.layout import READERS, STATIONS, Folder, device_toml
+from edge.model import DeviceFault, SetupProblem
+from hil.layout import ALL_STATIONS, READERS, SETS, WIRES, Folder, device_toml, station_of_line
 from hil.run import _forget
 
 
-@pytest.mark.parametrize("station", STATIONS, ids=lambda station: str(station.name))
+@pytest.mark.parametrize("station", ALL_STATIONS, ids=lambda station: str(station.name))
 @pytest.mark.parametrize("root", ["/srv/mk", '/srv/a "quoted" \\ place', "/srv/школа"])
 def test_the_product_takes_the_device_file(root: str, station: object) -> None:
-    place = next(found for found in STATIONS if found is station)
+    place = next(found for found in ALL_STATIONS if found is station)
     folder = Folder(Path(root))
     text = device_toml(place, folder, endpoint="mqtt://127.0.0.1:1883")
     settings = config.parse(text.encode(), folder.device_file(place.name))
@@ -29,6 +29,16 @@ def test_the_product_takes_the_device_file(root: str, station: object) -> None:
     ]
     assert settings.socket_path("edge") == folder.runtime(place.name) / "edge.sock"
     assert settings.certificate_path == folder.certificate(place.name)
+
+
+def test_every_wire_belongs_to_a_lane_and_every_reader_to_one_place() -> None:
+    assert {station_of_line(wire) for wire in WIRES} == {"entrance", "preschool"}
+    assert station_of_line("garden-out.rotation") == "preschool"
+    with pytest.raises(DeviceFault, match="there is no wire"):
+        station_of_line("south.fire")
+    assert len({reader.name for reader in READERS}) == len(READERS)
+    assert {reader.station for reader in READERS} == {one.name for one in ALL_STATIONS}
+    assert set(SETS["few"]) < set(SETS["all"])
 
 
 def test_a_folder_too_deep_for_sockets_is_refused() -> None:

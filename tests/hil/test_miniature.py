@@ -30,6 +30,7 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
 START_S_MAX = 90.0
 WAIT_S_MAX = 30.0
 PROCESSES = 6  # Broker, city, and edge and sync of two stations.
+ALL_PROCESSES = 13  # Of three stations more, and the school's own broker.
 
 
 def wait_for(what: Callable[[], bool], wait_s: float = WAIT_S_MAX) -> None:
@@ -174,6 +175,20 @@ def test_the_network_is_taken_from_both_stations_and_given_back(running: Run) ->
         wait_for(lambda expected=expected: connected() == expected, 60)  # type: ignore[misc]
 
 
+def test_what_only_all_stations_have_says_how_to_get_it(running: Run) -> None:
+    for path, body in (
+        ("/tap", {"card": "pupil", "at": "till-2"}),
+        ("/network", {"on": False, "of": "school"}),
+        ("/plug", {"at": "museum", "on": False}),
+    ):
+        with pytest.raises(SetupProblem, match="STATIONS=all"):
+            remote.ask(running.folder, path, body)
+    with pytest.raises(SetupProblem, match="there is no wire"):
+        remote.ask(running.folder, "/wire", {"line": "garden.fire", "on": True})
+    with pytest.raises(SetupProblem, match='there is no reader "roof"'):
+        remote.ask(running.folder, "/tap", {"card": "pupil", "at": "roof"})
+
+
 def test_two_in_one_folder_are_refused(running: Run) -> None:
     second = Run(running.folder)
     assert second.wait() == 1
@@ -216,6 +231,66 @@ def test_sigterm_ends_everything_in_order(folder: Path) -> None:
     assert not any(alive(pid) for pid in left)
 
 
+def test_all_stations_play_side_by_side(tmp_path: Path) -> None:
+    miniature = Run(tmp_path / "mk", "--stations", "all")
+    try:
+        miniature.ready()
+        assert len(children(miniature.pid)) == ALL_PROCESSES
+        _play_on_all_stations(miniature.folder)
+    finally:
+        miniature.end()
+        words = miniature.words()
+    assert "had to be killed" not in words
+    assert not [line for line in words.splitlines() if "killed by" in line]
+
+
+def _play_on_all_stations(folder: Path) -> None:
+    def shown(card: str, at: str) -> dict[str, Any]:
+        screen = remote.ask(folder, "/tap", {"card": card, "at": at, "wait": True})["screen"]
+        assert isinstance(screen, dict)
+        return screen
+
+    def at(station: str, request: str, process: str = "edge", **body: Any) -> dict[str, Any]:
+        path = folder / station / "run" / f"{process}.sock"
+        return control.ask(path, {"request": request, **body})
+
+    pages = remote.ask(folder, "/state")["pages"]
+    assert set(pages) == {"entrance", "till", "till-2", "preschool", "museum"}
+
+    assert shown("guardian", "garden-in")["state"] in ("granted", "taken")
+    wait_for(lambda: at("preschool", "screen")["handover"]["dialogue"] != "")
+    dialogue = at("preschool", "screen")["handover"]
+    children_shown = [child["child"] for child in dialogue["children"]]
+    assert children_shown
+    answer = at(
+        "preschool",
+        "handover_choose",
+        dialogue=dialogue["dialogue"],
+        what="brought",
+        children=children_shown,
+    )
+    assert answer["ok"] is True, answer
+    wait_for(lambda: at("preschool", "screen")["handover"]["dialogue"] == "")
+
+    def sold() -> bool:
+        """A till that has not heard its neighbour yet may be careful, and says so."""
+        assert at("till-2", "basket", lines=[["soup-1", 1]])["ok"] is True
+        return bool(shown("pupil", "till-2")["state"] == "sold")
+
+    wait_for(sold, 60)
+    assert shown("stranger", "museum")["state"] not in ("idle", "none")  # Answered there at all.
+
+    def alone() -> bool:
+        return bool(at("entrance", "status")["alone"])  # Of what it would hear of the other lane.
+
+    wait_for(lambda: not alone(), 60)
+    assert invoke(network, "off", "--of", "school", "--run", str(folder)) == "network off\n"
+    wait_for(alone, 60)
+    assert at("entrance", "status", "sync")["connected"] is True, "the city is on another wire"
+    assert invoke(network, "on", "--of", "school", "--run", str(folder)) == "network on\n"
+    wait_for(lambda: not alone(), 60)
+
+
 def test_a_taken_port_is_said_before_anything_is_started(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -227,7 +302,7 @@ def test_a_taken_port_is_said_before_anything_is_started(tmp_path: Path) -> None
             )
         second = Run(tmp_path / "mk", port=number)
         assert second.wait() == 1
-        assert "make run PORT=N" in second.words()
+        assert "make run PORT=9000" in second.words()
     assert not (tmp_path / "mk").exists()
 
 
