@@ -14,7 +14,7 @@ from typing import Final
 from edge import logs
 from edge.access_fact import mark_of, policy_of
 from edge.gate import Gate
-from edge.messages import AccessFact, Unrecorded
+from edge.messages import AccessFact
 from edge.model import (
     AdmissionView,
     CorruptData,
@@ -30,6 +30,7 @@ from edge.offline_cache.record import Journal
 from edge.readers.reader import CardRead, ReadFailure
 from edge.turnstile import admission, officer
 from edge.turnstile.admission import AdmissionDecision, decide_admission
+from edge.unwritten import Unwritten
 
 AGAIN_S: Final = 1_800  # While no settings say otherwise; SiteRow's default.
 NO_ZONE: Final = "admission"  # Of a reader without a lane: there is no space to be in.
@@ -52,7 +53,7 @@ class Admissions:
         count: Callable[[str], None],
     ) -> None:
         """`readers`: reader id -> its access point, "" where it stands alone."""
-        self.unrecorded = 0  # Decided while the disk refused.
+        self.unwritten = Unwritten(journal, count, where="admissions")  # Of readers alone.
         self._cache = cache
         self._journal = journal
         self._counters = counters
@@ -118,17 +119,7 @@ class Admissions:
         self._shown[point] = admission.shown(decision, again=False, now_ms=moment.mono_ms)
 
     def step(self, moment: Moment) -> None:
-        """The first fact after a disk came back says how many visits are missing."""
-        if not self.unrecorded:
-            return
-        try:
-            with self._journal.record(moment) as declaring:
-                counts = {"access": self.unrecorded}
-                declaring.add(Unrecorded(**declaring.stamp(moment), counts=counts))
-        except (DeviceFault, CorruptData):
-            return  # Still refused; said once already.
-        self._log.info("recording again", missing=self.unrecorded)
-        self.unrecorded = 0
+        self.unwritten.step(moment)
 
     def show_failed_read(self, reader_id: str, failure: ReadFailure, moment: Moment) -> None:
         """A card was shown that names nobody."""
@@ -207,9 +198,5 @@ class Admissions:
             return passage_id
         except (DeviceFault, CorruptData) as fault:
             if gate is not None:
-                return gate.unrecordable("access", fault)
-            if not self.unrecorded:
-                self._log.error("cannot record; visits go on and are counted", reason=str(fault))
-            self.unrecorded += 1
-            self._count("unrecorded")
-            return f"{self._journal.epoch}.unrecorded-{self.unrecorded}"
+                return gate.unwritten.note_grant("access", fault)
+            return self.unwritten.note_grant("access", fault)

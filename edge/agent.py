@@ -1,7 +1,7 @@
 """The composition root and shell of process 1: the life of a tap, in order, and no rule of its own.
 
     readers.*                bytes arrive, a CardRead waits in a queue
-    trust                    -> credential id; the UID ends here
+    looking, trust           -> credential id; the UID ends here
     offline_cache.lookup     -> CacheView: base plus tail
     turnstile.decision       -> AccessDecision
     offline_cache.record     the decision is a fact on disk, committed
@@ -19,26 +19,25 @@ What waits is put into bounded queues by the readers', lines' and socket's threa
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from edge import logs
 from edge.admissions import Admissions
-from edge.clock import Anchor, Clock
+from edge.clock import Clock
 from edge.counter import Counter
 from edge.desk import Desk
 from edge.handover import Handovers
 from edge.keeper import Keeper
 from edge.keyring import Keyring
 from edge.lanes import Lanes, end_grants
-from edge.lasting import Lasting
-from edge.messages import ProfileRow, ScopeKey
+from edge.looking import Looking
 from edge.model import CorruptData, DeviceFault, Moment, SetupProblem, Station
 from edge.names import Names
-from edge.offline_cache import lane_standing, marks, standing
+from edge.offline_cache import lane_standing, standing
 from edge.offline_cache.card_counters import CardCounters
-from edge.offline_cache.lookup import MUSEUM, Cache
-from edge.offline_cache.peers import Known, note_seen, seen_of
+from edge.offline_cache.lookup import Cache
+from edge.offline_cache.opened import MUSEUM
 from edge.offline_cache.record import Journal
 from edge.order_rules import Here
 from edge.orders import Orders
@@ -49,7 +48,7 @@ from edge.settings import DeviceSettings
 from edge.staff import Staff
 from edge.till_desk import TillDesk
 from edge.till_devices import Codes, Prints, TillDevices
-from edge.trust import KeyStore, ScopeKeys, credential_id, open_scope_keys
+from edge.trust import KeyStore, ScopeKeys
 from edge.turnstile.lines import Lines
 from edge.turnstile.officer import Light
 
@@ -118,13 +117,19 @@ class Agent:
         self._identify_due_ms: int | None = None  # None: nobody wants to know.
         self.taps_ms: deque[int] = deque(maxlen=TAPS_KEPT)  # How long each took, read to answer.
         self._log = logs.get("agent")
-        self._keys: dict[str, ScopeKeys] = {}
-        self._sealed: list[ScopeKey] = []
-        self._told: tuple[Mapping[str, ProfileRow], ScopeKeys | None] = ({}, None)  # The keyring.
         self._looked_ms: int | None = None
-        self._not_read = Lasting()
-        self._told_suspects = marks.suspects(parts.journal.writer.db)
-        self._seen: Known = seen_of(parts.journal.writer.db)  # Of peers, as last noted.
+        self.looking = Looking(
+            cache=parts.cache,
+            journal=parts.journal,
+            clock=parts.clock,
+            key_store=parts.keys,
+            keyring=parts.keyring,
+            level=self._level,
+            ring_sync=parts.ring_sync,
+            has_lanes=bool(parts.settings.lanes),
+            sells=parts.settings.station is Station.TILL,
+            count=self.count,
+        )
         self._rung_at = 0
         self._reads_before = 0
         alive_ms = lane_standing.last_recorded_ms(parts.journal.writer.db)  # Before our first fact.
@@ -139,15 +144,16 @@ class Agent:
             counters,
             station=parts.settings.station,
             desk=parts.pins or PinChecker(parts.wake),
-            keys=lambda: self._keys.get(parts.cache.scopes["people"]),
+            keys=lambda: self.keys_of(parts.cache.scopes["people"]),
             count=self.count,
         )
-        names = Names(lambda: self._keys.get(parts.cache.scopes["people"]), self.count)
+        names = Names(lambda: self.keys_of(parts.cache.scopes["people"]), self.count)
         if parts.settings.station is Station.TILL:
             self.till = Counter(parts.cache, parts.journal, counters, self.count, parts.clock.zone)
             self.till.staff = self.staff
             self.till.standing.ready(moment)
             self.till_desk = TillDesk(self.till, names, self.count)
+            self.looking.others += [self.till.look, self.till_desk.look]
             self.till_devices = TillDevices(
                 self.till,
                 self.till_desk,
@@ -165,6 +171,7 @@ class Agent:
             moment=moment,
             lockdown=self.lockdown,
             alive_ms=alive_ms,
+            button_resets=parts.settings.station is Station.ADMISSION,
         )
         self.gates = self.lanes.gates
         here = Here(
@@ -202,7 +209,7 @@ class Agent:
             for gate in self.gates.values():
                 gate.desk = self.desk
         self.orders.close_unacted(moment)
-        end_grants(parts.journal, moment)
+        end_grants(parts.journal, self.gates, moment)
 
     # ------------------------------------------------------------------------ one step
 
@@ -297,7 +304,7 @@ class Agent:
         self.parts.move_line(line_id, active)
 
     def keys_of(self, scope: str) -> ScopeKeys | None:
-        return self._keys.get(scope)
+        return self.looking.keys.get(scope)
 
     def _busy(self) -> bool:
         """Somebody is at a reader, in the lane, or about to pay."""
@@ -343,8 +350,9 @@ class Agent:
         if self.admissions is not None:
             self._admit(self.admissions, read, moment)
             return False
-        keys = self._keys.get(self.parts.cache.scopes["people"])
-        identifier = "" if keys is None else self._identify_card(read, keys)[0]
+        people = self.parts.cache.scopes["people"]
+        identifier, _ = self.looking.identify(read, people)
+        keys = self.keys_of(people)
         if self.staff.take_tap(identifier, read, moment):
             return True
         if self.till is not None:
@@ -355,8 +363,7 @@ class Agent:
 
     def _admit(self, admissions: Admissions, read: CardRead, moment: Moment) -> None:
         """A card at a museum has another name: under the key of the list of all the city."""
-        keys = self._keys.get(self.parts.cache.scopes[MUSEUM])
-        identifier, version = ("", 0) if keys is None else self._identify_card(read, keys)
+        identifier, version = self.looking.identify(read, self.parts.cache.scopes[MUSEUM])
         admissions.tap(identifier, version, read, moment)
 
     def _signal_for(self, reader_id: str, state: ReaderState) -> Signal:
@@ -370,73 +377,22 @@ class Agent:
         gate = self.gates.get(state.access_point_id)
         return Signal.DOWN if gate is None else LIGHT_SIGNALS[gate.shown.light]
 
-    def _identify_card(self, read: CardRead, keys: ScopeKeys) -> tuple[str, int]:
-        """The list's name for this card, by the key the list in force was made with, and that
-        key's version. "" when that cannot be told: then nobody can be looked up, and the person
-        goes to the officer."""
-        try:
-            version = self.parts.cache.identifier_version(keys.scope)
-        except (CorruptData, DeviceFault) as problem:
-            self.count("lookup_failed")
-            self._log.error("cannot read a list of cards", reason=str(problem))
-            return "", 0
-        held = version if version in keys.identifier else max(keys.identifier)
-        return credential_id(keys.identifier[held], read.kind, read.uid), held
-
-    # --------------------------------------------------------------- what sync has for us
+    # -------------------------------------------------------------- once a second, and the end
 
     def _look(self, moment: Moment) -> None:
-        """Time, keys and small lists; big ones are looked up tap by tap."""
+        """Once a second, and when rung."""
         self._looked_ms = moment.mono_ms
-        cache, alone = self.parts.cache, True
-        try:
-            cache.refresh()
-            anchor = cache.anchor()
-            if anchor is not None:
-                self.parts.clock.anchor = Anchor(
-                    boot=anchor.boot, mono_ms=anchor.mono_ms, utc_ms=anchor.utc_ms
-                )
-                self.parts.clock.floor_ms = anchor.floor_utc_ms
-            self._level.settle(cache.log_level(), moment.mono_ms)
-            sealed = cache.sealed_keys()
-            if sealed != self._sealed:
-                self._open_keys(sealed)
-                self._sealed = sealed
-            self._renew_keyring()
-            self._note_seen()
-            alone = bool(self.gates) and cache.alone(moment)
-            if self.till is not None:
-                self.till.look(moment)
-            if self.till_desk is not None:
-                self.till_desk.look(moment)
-            if self._not_read.over():
-                self._log.info("what the city sent can be read again")
-        except (CorruptData, DeviceFault) as problem:
-            self.count("look_failed")
-            if self._not_read.is_news(str(problem), now_ms=moment.mono_ms):
-                self._log.error("cannot read what the city sent", reason=str(problem))
-        self._tell_suspects()
+        self.looking.look(moment)
         for gate in self.gates.values():
-            gate.alone = alone
+            gate.alone = self.looking.alone
             gate.reader_up = any(
                 state.up
                 for state in self.readers.values()
                 if state.access_point_id == gate.point.access_point_id
             )
+        if self.desk is not None:
+            self.desk.hear(self.looking.alone, moment)
         self.keeper.look(moment, self._part_states())
-
-    def _tell_suspects(self) -> None:
-        """sync looks at a picture that could not be read, and fetches it again if it must."""
-        suspects = self.parts.cache.suspects
-        if suspects == self._told_suspects:
-            return
-        try:
-            marks.tell_suspects(self.parts.journal.writer, suspects)
-        except (CorruptData, DeviceFault):
-            self.count("suspects_untold")  # Told at the next look.
-            return
-        self._told_suspects = dict(suspects)
-        self.parts.ring_sync()
 
     def _part_states(self) -> dict[str, tuple[str, str]]:
         """What the city may want to know went or came back."""
@@ -448,44 +404,17 @@ class Agent:
             states |= self.till_devices.states()
         return states | self.lanes.part_states()
 
-    def _note_seen(self) -> None:
-        """A till's sales rest from here on what its peers have done so far; they are told so."""
-        known = self.parts.cache.peers_known() if self.till is not None else None
-        if known is None or known == self._seen:
-            return
-        with self.parts.journal.writer.transaction() as db:
-            note_seen(db, known)
-        self._seen = known
-        self.parts.ring_sync()
-
-    def _renew_keyring(self) -> None:
-        """Readers ask of cards what the newest settings and keys say."""
-        keyring, cache = self.parts.keyring, self.parts.cache
-        keys = self._keys.get(cache.scopes["people"])
-        told = (cache.small.profiles, keys)
-        if keyring is None or told == self._told:
-            return
-        self._told = told
-        for problem in keyring.renew(*told):
-            self.count("card_profile_unusable")
-            self._log.error("cards of this kind are numbers here", reason=problem)
-
-    def _open_keys(self, sealed: Iterable[ScopeKey]) -> None:
-        keys = list(sealed)
-        for scope in {key.scope for key in keys}:
-            opened = open_scope_keys(self.parts.keys, scope, keys)
-            if opened is not None:
-                self._keys[scope] = opened
-
     def close(self) -> None:
         """Let go of readers, lines and files; lines first, they hold a gate."""
         moment = self.parts.clock.moment()
         self.lanes.close(moment)
         try:
-            end_grants(self.parts.journal, moment)
+            end_grants(self.parts.journal, self.gates, moment)
         except (DeviceFault, CorruptData) as problem:
             self._log.error("open grants stay without an end", reason=str(problem))
         self.staff.close()
+        if self.till is not None:
+            self.till.standing.lit(ending=True)
         if self.till_devices is not None:
             self.till_devices.close()
         for reader, _ in self.parts.readers.values():

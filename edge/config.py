@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from edge.config_lanes import LaneReader
 from edge.config_till import read_printer, read_scanner
 from edge.logs import LEVELS
-from edge.model import SetupProblem, Station
+from edge.model import Direction, SetupProblem, Station
 from edge.settings import (
     BAUD_DEFAULT,
     READER_FRAMES,
@@ -233,9 +233,20 @@ class _Checker:
                     )
                     found = shown(reader.access_point_id)
                     self.wrong(f"readers[{number}].access_point", found, do)
+            for number, lane in enumerate(lanes):
+                if lane.fire is not None and all(p.button is None for p in lane.access_points):
+                    do = "nobody signs in at an admission: a button is what ends a fire release"
+                    self.wrong(f"lanes[{number}].fire", "and no button", do)
         elif lanes:
             self.wrong("lanes", f"{len(lanes)} at a {station}", "only entrances drive lanes")
         for number, lane in enumerate(lanes):
+            entered = {p.zone_id for p in lane.access_points if p.direction is Direction.IN}
+            for place, point in enumerate(lane.access_points if entered else ()):
+                if point.direction is Direction.OUT and point.zone_id not in entered:
+                    # Else nobody who came in would ever be out again.
+                    do = f"the zone that is left by it: {', '.join(sorted(entered))}"
+                    where = f"lanes[{number}].access_points[{place}].zone"
+                    self.wrong(where, shown(point.zone_id), do)
             if (lane.driver, lane.port) != (lanes[0].driver, lanes[0].port):
                 do = "all lanes of a device use one driver, and one relay board"
                 found = f"{lane.driver} {lane.port}".strip()

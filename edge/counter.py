@@ -14,12 +14,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from edge import logs
-from edge.messages import (
-    Hold,
-    SaleFact,
-    SaleRefused,
-    VersionMark,
-)
+from edge.messages import Hold, VersionMark
 from edge.model import (
     CorruptData,
     DeviceFault,
@@ -44,7 +39,7 @@ from edge.pos.decision import (
 from edge.pos.till import DateProblem, Notice, TapAnswer, TillState, Wish
 from edge.readers.reader import CardRead, ReadFailure
 from edge.till_conditions import NOTHING_HELD, Conditions, Nobody, Staff
-from edge.till_facts import NO_VERSION, Tap, Waiting, hold_fields, sale_fields
+from edge.till_facts import Tap, Waiting, decided, hold_fields
 from edge.till_standing import TillStanding
 from edge.trust import ScopeKeys
 
@@ -161,7 +156,9 @@ class Counter:
         return self._conditions.tenders
 
     def due_ms(self) -> int | None:
-        """When a hold has waited long enough."""
+        """When a hold has waited long enough, or a light is to be noted."""
+        if self.standing.unlit:
+            return 0  # At once, when what was sold is on every screen.
         return None if self._waiting is None else self._waiting.since_ms + HOLD_MS_MAX
 
     # ------------------------------------------------------------------------- a tap
@@ -212,12 +209,13 @@ class Counter:
         if self.busy:
             return BUSY
         date, now_ms = self.business_date(moment), moment.mono_ms
-        ready = self.standing.ready(moment)
-        self.state = self.state.charge(date_known=date is not None, now_ms=now_ms)
+        if not self.state.basket.lines or date is None or not self.standing.ready(moment):
+            return "there is nothing to pay for, or nothing can be recorded now"
+        self.state = self.state.charge(date_known=True, now_ms=now_ms)
         # No card: whoever pays next is another, however soon.
         nobody = f"cash {self.journal.head}"
         self.state, answer = self.state.tap(nobody, read_at_ms=now_ms, now_ms=now_ms)
-        if answer is not TapAnswer.DECIDE or date is None or not ready:
+        if answer is not TapAnswer.DECIDE:
             return "there is nothing to pay for, or nothing can be recorded now"
         deciding = self.state.deciding
         assert deciding is not None
@@ -271,6 +269,7 @@ class Counter:
             return
         view = self._conditions.view(presentation.credential_id, moment, cardholder_id)
         slot = self.slot(moment)
+        self.state = self.state.met(_who(view))
         if self.state.wish.collects:
             basket = self._conditions.ordered(view, date, slot, self.state.wish.ask.given)
             if basket is None:
@@ -339,7 +338,7 @@ class Counter:
             self.standing.sold()
             self.last_sale = (self.journal.epoch, recorded)
         self._count("sold" if decision.sold else f"refused_{decision.reason}")
-        self.state = self.state.answer(decision, now_ms=now_ms)
+        self.state = self.state.answer(decision, now_ms=now_ms, cardholder_id=_who(view))
 
     # ------------------------------------------------------------------------- a hold
 
@@ -427,28 +426,12 @@ class Counter:
         hold: HeldAmount | None,
     ) -> None:
         self._counters.write(recording.db)
-        cardholder = view.cardholder
         about = tap.about(view, decision, self.cache.small.menu, self.staff.cashier(moment))
-        if not decision.sold:
-            recording.add(
-                SaleRefused(
-                    **recording.stamp(moment),
-                    **about,
-                    cardholder=None if cardholder is None else cardholder.cardholder_id,
-                    reason=decision.reason,
-                )
-            )
-            return
-        about |= {name: about[name] or NO_VERSION for name in ("people", "money", "menu")}
-        answers = tap.wish.ask.emergency or decision.overridden is not None
-        recording.add(
-            SaleFact(
-                **recording.stamp(moment),
-                **about,
-                **sale_fields(decision, self.journal.site, slot=tap.slot, why=tap.wish.why),
-                account="" if view.account is None else view.account.account_id,
-                cardholder="" if cardholder is None else cardholder.cardholder_id,
-                hold=None if hold is None else hold.sequence,
-                supervisor=tap.wish.supervisor if answers else "",
-            )
-        )
+        stamp, site = recording.stamp(moment), self.journal.site
+        held = None if hold is None else hold.sequence
+        recording.add(decided(stamp | about, tap, view, decision, site=site, hold=held))
+
+
+def _who(view: PurchaseView) -> str:
+    """Whose card it is; "" where nobody knows."""
+    return "" if view.cardholder is None else view.cardholder.cardholder_id

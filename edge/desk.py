@@ -170,6 +170,8 @@ class Desk:
             person = self._person(cardholder_id, moment)
             if person is None:
                 return "unknown_person"
+        if of is not None and not self._is_decision(of):
+            return "unknown_decision"
         waits = None if of is None else self.referrals.find(of, moment.mono_ms)
         self._open(gate, officer, why, person, cardholder_id, of, waits, moment)
         return ""
@@ -196,7 +198,7 @@ class Desk:
 
     def forgive(self, officer: str, cardholder_id: str, zone_id: str, moment: Moment) -> str:
         """Where the system thinks a person is counts no more; the other lanes hear of it."""
-        zones = {gate.point.zone_id for gate in self._gates.values()}
+        zones = self.zones
         zone_id = zone_id or (min(zones) if len(zones) == 1 else "")
         if zone_id not in zones:
             return "not_here"
@@ -227,11 +229,17 @@ class Desk:
             why = self._not_written("lockdown", fault)
             if not on:
                 return why
-            next(iter(self._gates.values())).unrecordable("lockdown", fault)  # Declared later.
+            any_gate = next(iter(self._gates.values()))
+            any_gate.unwritten.note("lockdown", fault)  # Declared later.
         self._locks.lock_down(on, moment)
         return ""
 
     # ------------------------------------------------------------------ who is inside
+
+    @property
+    def zones(self) -> frozenset[str]:
+        """Where the lanes of this station lead to."""
+        return frozenset(gate.point.zone_id for gate in self._gates.values())
 
     def occupancy(self, moment: Moment) -> dict[str, int]:
         """Zone -> how many are in it, a second old at most."""
@@ -301,7 +309,7 @@ class Desk:
                         )
                     )
         except (DeviceFault, CorruptData) as fault:
-            passage_id = gate.unrecordable("override", fault)
+            passage_id = gate.unwritten.note_grant("override", fault)
         if waits is not None:
             self.referrals.end(waits.access)
         self._count(f"override_{why}")
@@ -350,6 +358,14 @@ class Desk:
         self._count("unrecorded")
         self._log.error("cannot record what the officer did", what=what, reason=str(fault))
         return "disk"
+
+    def _is_decision(self, key: str) -> bool:
+        """Whether this may name a fact of ours; those the disk refused have a name, too."""
+        epoch, _, number = key.rpartition(".")
+        if epoch != self._journal.epoch:
+            return False
+        known = number.isascii() and number.isdigit() and 0 < int(number) <= self._journal.head
+        return known or number.startswith("unrecorded-")
 
     def _referral_ms_max(self) -> int:
         site = self._cache.small.site

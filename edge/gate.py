@@ -12,7 +12,7 @@ from typing import Protocol
 
 from edge import logs
 from edge.access_fact import access_fact, policy_of
-from edge.messages import PassageFact, Unrecorded
+from edge.messages import PassageFact
 from edge.model import (
     AccessPoint,
     AccessReason,
@@ -50,6 +50,7 @@ from edge.turnstile.passage import (
     Rotated,
 )
 from edge.turnstile.passage_table import State
+from edge.unwritten import Unwritten
 from edge.wiring import direction_of
 
 REPEAT_MS_MAX = 3_000  # lane.md: the same card again within 3 s is a duplicate.
@@ -104,13 +105,12 @@ class Gate:
         self.desk: Followers | None = None
         self.out_of_order = False  # Its line does not move: nobody is told to pass.
         self.shown = officer.WAITING
-        self.unrecorded: dict[str, int] = {}  # Happened while the disk refused.
+        self.unwritten = Unwritten(journal, count, where=f"gate {point.access_point_id}")
         self._lines = lines
         self._cache = cache
         self._journal = journal
         self._counters = counters
         self._count = count
-        self._unrecorded_grants = 0
         self._last: _LastTap | None = None
         self._views: dict[str, officer.LaneView] = {}  # Of grants that have not ended yet.
         self._log = logs.get(f"gate {point.access_point_id}")
@@ -271,6 +271,7 @@ class Gate:
     def end_fire(self, moment: Moment) -> None:
         """By an officer, and on disk already."""
         self._carry_out(self.passage.step(moment.mono_ms, FireReset()), moment)
+        self.shown = officer.WAITING  # Nothing that was said of the free lane is true any more.
 
     def step(self, moment: Moment) -> None:
         self._carry_out(self.passage.step(moment.mono_ms), moment)
@@ -283,8 +284,7 @@ class Gate:
             self.out_of_order = False
             self._log.info("the line moves again")
             self._carry_out(self.passage.step(moment.mono_ms, Fault(on=False)), moment)
-        if self.unrecorded:
-            self._declare_unrecorded(moment)
+        self.unwritten.step(moment)
 
     def due_ms(self) -> int | None:
         return self.passage.due_ms
@@ -356,7 +356,7 @@ class Gate:
             self._counters.written()
             return passage_id
         except (DeviceFault, CorruptData) as fault:
-            return self.unrecordable("access", fault)
+            return self.unwritten.note_grant("access", fault)
 
     def _carry_out(self, answers: Sequence[Answer], moment: Moment) -> None:
         """In order: what the lane is to do, and what became of a grant."""
@@ -425,30 +425,7 @@ class Gate:
                     )
         except (DeviceFault, CorruptData) as fault:
             for _ in results:
-                self._unrecordable("passage", fault)
+                self.unwritten.note("passage", fault)
         for result in results:
             if self.desk is not None:
                 self.desk.ended(self, result, moment)
-
-    def unrecordable(self, kind: str, fault: Exception) -> str:
-        """A grant that the disk refused is counted, and stands: its name for the lane."""
-        self._unrecordable(kind, fault)
-        self._unrecorded_grants += 1
-        return f"{self._journal.epoch}.unrecorded-{self._unrecorded_grants}"
-
-    def _unrecordable(self, kind: str, fault: Exception) -> None:
-        if not self.unrecorded:
-            self._log.error("cannot record; the lane goes on and counts", reason=str(fault))
-        self.unrecorded[kind] = self.unrecorded.get(kind, 0) + 1
-        self._count("unrecorded")
-
-    def _declare_unrecorded(self, moment: Moment) -> None:
-        """The first fact after a disk came back says how many are missing."""
-        counts = dict(self.unrecorded)
-        try:
-            with self._journal.record(moment) as declaring:
-                declaring.add(Unrecorded(**declaring.stamp(moment), counts=counts))
-        except (DeviceFault, CorruptData):
-            return  # Still refused; said once already.
-        self.unrecorded.clear()
-        self._log.info("recording again", missing=sum(counts.values()))

@@ -154,9 +154,7 @@ class Handovers:
             entry = self._open_entry(guardian, point.zone_id, moment)
             person = self._person(guardian, moment)
             if entry is not None and person is not None:  # Inside since an earlier tap.
-                self._begin(
-                    entry.access, person, point.zone_id, moment, entry.wall_ms, show=False
-                )
+                self._begin(entry.access, person, point.zone_id, moment, entry.wall_ms, show=False)
 
     def hear(self, alone: bool, moment: Moment) -> None:
         """A look at what the other lanes say: dialogues that ended there end here. While they
@@ -416,9 +414,7 @@ class Handovers:
     ) -> entries.OpenEntry | None:
         try:
             heard = None if self._alone else self._cache.store()
-            return entries.open_entry(
-                self._journal.writer.db, heard, guardian_id, zone_id, moment
-            )
+            return entries.open_entry(self._journal.writer.db, heard, guardian_id, zone_id, moment)
         except (CorruptData, DeviceFault) as problem:
             self._count("lookup_failed")
             self._log.error("cannot see who has said what", reason=str(problem))

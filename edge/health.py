@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from edge.agent import Agent
 from edge.model import CorruptData, DeviceFault, Moment
@@ -62,8 +62,8 @@ def status(agent: Agent, moment: Moment) -> dict[str, Any]:
             "epoch": journal.epoch,
             "head": journal.head,
             "acknowledged": agent.parts.cache.acknowledged("main", journal.epoch),
-            "unrecorded": sum(sum(g.unrecorded.values()) for g in agent.gates.values())
-            + (0 if agent.admissions is None else agent.admissions.unrecorded),
+            "unrecorded": sum(gate.unwritten.total for gate in agent.gates.values())
+            + (0 if agent.admissions is None else agent.admissions.unwritten.total),
         },
         "counters": agent.counters
         | ({} if agent.parts.keyring is None else agent.parts.keyring.counts())

@@ -43,7 +43,8 @@ class NewGate(Protocol):
 
 
 class Lane:
-    """All of one lane. `alive_ms`: wall time when the agent before this one was alive last."""
+    """All of one lane. `alive_ms`: wall time when the agent before this one was alive last.
+    `button_resets`: nobody can sign in here, so the wired button also ends a fire release."""
 
     def __init__(
         self,
@@ -55,8 +56,10 @@ class Lane:
         count: Callable[[str], None],
         moment: Moment,
         alive_ms: int | None,
+        button_resets: bool,
     ) -> None:
         self.settings = settings
+        self._button_resets = button_resets
         self._lines = lines
         self._journal = journal
         self._count = count
@@ -149,8 +152,9 @@ class Lane:
         moments += [lamps.due_ms for lamps in self._lamps.values()]
         return min((at_ms for at_ms in moments if at_ms is not None), default=None)
 
-    def fire_reset(self, officer_id: str, moment: Moment) -> str:
-        """An officer says that it is over. Why it is not, or "" when the lane is held again."""
+    def fire_reset(self, officer_id: str | None, moment: Moment) -> str:
+        """An officer says that it is over; None: by the wired button. Why it is not, or "" when
+        the lane is held again."""
         self._look(moment)
         if self.fire is None:
             return "no_fire"
@@ -317,8 +321,10 @@ class Lane:
 
     def _press(self, gate: Gate, moment: Moment) -> None:
         """The officer opens by hand, once: a fact first, then the lane."""
-        if self.fire is not None:
-            return  # It is free.
+        if self.fire is not None:  # It is free.
+            if self._button_resets:
+                self.fire_reset(None, moment)
+            return
         if gate.shut_why:
             self._count("button_refused")
             gate.shown = officer.please_wait(now_ms=moment.mono_ms)
@@ -337,7 +343,7 @@ class Lane:
                     )
                 )
         except (DeviceFault, CorruptData) as fault:
-            key = gate.unrecordable("override", fault)
+            key = gate.unwritten.note_grant("override", fault)
         gate.admit(key, moment)
 
     # --------------------------------------------------------------------------- telling

@@ -5,14 +5,14 @@ Also ends the grants that an agent left behind: every grant ends in a result.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from edge import logs
 from edge.gate import Gate
 from edge.lane import Lane
-from edge.messages import PassageFact, Stream
-from edge.model import DeviceFault, Moment, PassageResult
+from edge.messages import OrderAnswer, PassageFact, Stream
+from edge.model import DeviceFault, Direction, Moment, PassageResult
 from edge.offline_cache import outbox
 from edge.offline_cache.card_counters import CardCounters
 from edge.offline_cache.lookup import Cache
@@ -38,6 +38,7 @@ class Lanes:
         moment: Moment,
         lockdown: bool,
         alive_ms: int | None,
+        button_resets: bool = False,
     ) -> None:
         self.by_id: dict[str, Lane] = {}
         self.gates: dict[str, Gate] = {}
@@ -63,6 +64,7 @@ class Lanes:
                 count=count,
                 moment=moment,
                 alive_ms=alive_ms,
+                button_resets=button_resets,
             )
             self.by_id[described.lane_id] = lane
             self.gates |= lane.gates
@@ -104,22 +106,35 @@ class Lanes:
             lane.close(moment)
 
 
-def end_grants(journal: Journal, moment: Moment) -> None:
-    """Of a grant whose agent ended before it, nobody can know."""
+def end_grants(journal: Journal, gates: Mapping[str, Gate], moment: Moment) -> None:
+    """Of a grant whose agent ended before it, nobody can know. An order names an access point
+    alone; one that is in `device.toml` no more has nothing to say."""
     life = outbox.lives(journal.writer.db, Stream.MAIN)[-1]
-    grants = outbox.unended_grants(journal.writer.db, life)
+    grants = [
+        grant
+        for grant in outbox.unended_grants(journal.writer.db, life)
+        if not isinstance(grant, OrderAnswer) or grant.access_point in gates
+    ]
     if not grants:
         return
     with journal.record(moment) as ending:
         for grant in grants:
+            at: tuple[str, str, Direction, str | None]
+            if isinstance(grant, OrderAnswer):
+                assert grant.access_point is not None
+                point = gates[grant.access_point].point
+                at = point.access_point_id, point.zone_id, point.direction, None
+            else:
+                at = grant.access_point, grant.zone, grant.direction, grant.cardholder
+            access_point, zone, direction, cardholder = at
             ending.add(
                 PassageFact(
                     **ending.stamp(moment),
-                    access_point=grant.access_point,
-                    zone=grant.zone,
-                    direction=grant.direction,
+                    access_point=access_point,
+                    zone=zone,
+                    direction=direction,
                     result=PassageResult.UNKNOWN,
                     passage=f"{grant.epoch}.{grant.sequence}",
-                    cardholder=grant.cardholder,
+                    cardholder=cardholder,
                 )
             )

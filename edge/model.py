@@ -184,6 +184,15 @@ class StaffRole(StrEnum):
 
 
 @unique
+class SupervisedAct(StrEnum):
+    """What a supervisor's card and PIN are asked for; named as the request that carries it out."""
+
+    EMERGENCY = "emergency"
+    OVERRIDE_ALLERGENS = "override_allergens"
+    REFUND = "refund"
+
+
+@unique
 class OverrideReason(StrEnum):
     """Why an officer opened by hand."""
 

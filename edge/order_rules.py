@@ -19,6 +19,9 @@ from edge.model import Direction, Moment
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 OPEN_WINDOW_MS_MAX: Final = 10 * 60_000  # Our choice: a guest at the gate waits no longer.
+LOCKDOWN_WINDOW_MS_MAX: Final = (
+    10 * 60_000
+)  # Our choice: as long; what comes later is ordered anew.
 LEVEL_MINUTES_MAX: Final = 7 * 24 * 60  # Our choice: a week; what is wanted longer is a setting.
 LOG_MINUTES_MAX: Final = 24 * 60  # Our choice: the ring seldom reaches further back.
 RELEASE: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,63}")  # PEP 440 versions fit.
@@ -87,14 +90,19 @@ def judge(order: Order, *, moment: Moment, here: Here) -> str:
 def _open_once(order: Order, here: Here) -> str:
     if order.access_point not in here.access_points:
         return "not_here"
-    # A long-lived order to open is a key that lies about.
-    long = order.not_after_utc_ms - order.not_before_utc_ms > OPEN_WINDOW_MS_MAX
-    return "arguments" if long else ""
+    return "arguments" if _is_longer(order, OPEN_WINDOW_MS_MAX) else ""
 
 
-def _lockdown(_order: Order, here: Here) -> str:
+def _lockdown(order: Order, here: Here) -> str:
     """Lockdown lets nobody in; where nobody comes in there is nothing to lock."""
-    return "" if Direction.IN in here.access_points.values() else "not_here"
+    if Direction.IN not in here.access_points.values():
+        return "not_here"
+    return "arguments" if _is_longer(order, LOCKDOWN_WINDOW_MS_MAX) else ""
+
+
+def _is_longer(order: Order, window_ms_max: int) -> bool:
+    """A long-lived order to open, or to lift a lockdown, is a key that lies about."""
+    return order.not_after_utc_ms - order.not_before_utc_ms > window_ms_max
 
 
 def _identify(_order: Order, here: Here) -> str:

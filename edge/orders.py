@@ -19,6 +19,7 @@ from edge.messages import Order, OrderAnswer, OrderOutcome, decode_json, digest_
 from edge.model import CorruptData, DeviceFault, Moment
 from edge.offline_cache import standing
 from edge.offline_cache.lookup import Cache
+from edge.offline_cache.outbox import RESTARTED
 from edge.offline_cache.record import Journal
 from edge.order_rules import Here, Process, Word, carried_by, judge
 
@@ -88,7 +89,7 @@ class Orders:
     def close_unacted(self, moment: Moment) -> None:
         """At start: accepted before the process ended, and nothing came of it."""
         for counter in self._journal.unacted_orders():
-            self._record_outcome(counter, moment, "restarted")
+            self._record_outcome(counter, moment, RESTARTED)
 
     def _answer(self, order: Order, payload: bytes, moment: Moment) -> None:
         why = judge(order, moment=moment, here=self._here)

@@ -1,21 +1,27 @@
 """Requests of the officer's and the guardian's screens, and of whoever asks who is inside.
 
 Who acts is asked of the station (`agent.staff.officer`), never believed from a request. An answer
-is `{"ok": true}` with what was asked for, or `{"ok": false, "why": a word, "error": a sentence}`;
-the guardian's screen also gets `text`, to be shown as it is.
+is `{"ok": true}` with what was asked for, or `{"ok": false, "why": a word, "error": a sentence}`
+(`invalid`: the request itself is not as it should be);
+the guardian's screen also gets `text` (and `text_en`), to be shown as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Collection
+from typing import Any, Final, TypeVar
 
 from edge.agent import Agent
 from edge.desk import Desk
 from edge.handover import Handovers
 from edge.model import CorruptData, DeviceFault, HandoverKind, Moment, OverrideReason
+from edge.turnstile.english import english
 from edge.turnstile.guardian import CHILDREN_MAX, Choice, Problem, said_to_guardian
 
+_Enum = TypeVar("_Enum", OverrideReason, HandoverKind)
+
+# What an officer says who opens by hand; a referral is answered by its own request.
+BY_HAND: Final = tuple(why for why in OverrideReason if why is not OverrideReason.REFERRED)
 WORD_CHARS_MAX: Final = 80  # Our choice: an id, `<epoch>.<sequence>`, a reason: all are shorter.
 
 # Why an act was not done, as a sentence for whoever writes screens.
@@ -35,7 +41,16 @@ ERRORS: Final[dict[str, str]] = {
     "alarm_active": "the fire alarm's wire is still active",
     "not_recorded": "it cannot be written down now; the lane stays free",
     "moved_on": "the screen shows another dialogue by now",
+    "no_children": "no child is marked",
+    "children_with_no_child": "children are marked, and no child is said to come",
+    "ask_officer": "the officer is needed",
+    "barred": "this person may not have the child, whoever says so",
+    "not_a_ward": "this is no child of theirs",
+    "too_many": "too many children at once, or one of them twice",
+    "already_in": "the child is in already; it waits for the officer",
+    "not_in": "the child is not in today; it waits for the officer",
     "seen": "no such alert; it was seen already",
+    "unknown_decision": "no such decision of this station; leave it out if there was none",
 }
 
 
@@ -53,6 +68,14 @@ def _word(body: dict[str, Any], name: str, default: str | None = None) -> str:
     if not isinstance(found, str) or len(found) > WORD_CHARS_MAX:
         raise ValueError(f'"{name}" must be a word of at most {WORD_CHARS_MAX} characters')
     return found
+
+
+def _one_of(body: dict[str, Any], name: str, choices: Collection[_Enum]) -> _Enum:
+    found = body.get(name)
+    for one in choices:
+        if found == one.value:
+            return one
+    raise ValueError(f'"{name}" must be one of {", ".join(one.value for one in choices)}')
 
 
 def _flag(body: dict[str, Any], name: str) -> bool:
@@ -86,12 +109,13 @@ def _by_officer(act: _ByOfficer) -> _Handler:
 def _override(
     _agent: Agent, desk: Desk, officer: str, body: dict[str, Any], moment: Moment
 ) -> dict[str, Any]:
-    """`access_point`, `why`; optionally `cardholder` and `of`, the decision that it overrides."""
+    """`access_point`, `why`; optionally `cardholder` and `of`, the decision that it overrides (its
+    id is the screen's `passage`)."""
     return _done(
         desk.override(
             officer,
             access_point=_word(body, "access_point"),
-            why=OverrideReason(_word(body, "why")),
+            why=_one_of(body, "why", BY_HAND),
             cardholder_id=_word(body, "cardholder", "") or None,
             of=_word(body, "of", "") or None,
             moment=moment,
@@ -134,7 +158,10 @@ def _muster(
 ) -> dict[str, Any]:
     """Who is inside now. A long list comes in pages: ask again with `after`, the last id of the
     page before, while `more` is true."""
-    people, more = desk.muster(_word(body, "zone", ""), _word(body, "after", ""), moment)
+    zone = _word(body, "zone", "")
+    if zone and zone not in desk.zones:
+        return _refuse("not_here")
+    people, more = desk.muster(zone, _word(body, "after", ""), moment)
     return {
         "ok": True,
         "people": [
@@ -156,7 +183,10 @@ def _alert_seen(
     """`alert`: its number."""
     if desk.handovers is None:
         return _refuse("no_handovers")
-    return _done("" if desk.handovers.see_alert(int(body.get("alert", 0))) else "seen")
+    number = body.get("alert")
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise ValueError('"alert" must be the number of an alert on the screen')
+    return _done("" if desk.handovers.see_alert(number) else "seen")
 
 
 def _handover_confirm(
@@ -199,19 +229,35 @@ def _handover_choose(agent: Agent, body: dict[str, Any], moment: Moment) -> dict
         raise ValueError(f'"children" must be a list of at most {CHILDREN_MAX} ids')
     if not all(isinstance(one, str) and len(one) <= WORD_CHARS_MAX for one in children):
         raise ValueError('"children" must be a list of ids')
-    choice = Choice(what=HandoverKind(_word(body, "what")), children=tuple(children))
+    choice = Choice(what=_one_of(body, "what", tuple(HandoverKind)), children=tuple(children))
     try:
         problem = handovers.choose(_word(body, "dialogue"), choice, moment)
     except (CorruptData, DeviceFault):
         agent.count("handover_failed")
-        return _refuse("disk") | {"text": said_to_guardian(Problem.NOT_A_WARD)[1]}
+        return _refuse("disk") | _said(Problem.NOT_A_WARD)
     if problem is None:
         return {"ok": True}
-    why, text = said_to_guardian(problem)
-    return {"ok": False, "why": why, "error": why, "text": text}
+    return _refuse(said_to_guardian(problem)[0]) | _said(problem)
 
 
-HANDLERS: Final[dict[str, _Handler]] = {
+def _said(problem: Problem) -> dict[str, str]:
+    _, text = said_to_guardian(problem)
+    return {"text": text, "text_en": english(text)}
+
+
+def _told(handler: _Handler) -> _Handler:
+    """What is wrong with a request is an answer like every other."""
+
+    def told(agent: Agent, body: dict[str, Any], moment: Moment) -> dict[str, Any]:
+        try:
+            return handler(agent, body, moment)
+        except ValueError as problem:
+            return {"ok": False, "why": "invalid", "error": str(problem)}
+
+    return told
+
+
+_HANDLERS: Final[dict[str, _Handler]] = {
     "override": _by_officer(_override),
     "referral": _by_officer(_referral),
     "forgive": _by_officer(_forgive),
@@ -224,3 +270,5 @@ HANDLERS: Final[dict[str, _Handler]] = {
     "handover_screen": _handover_screen,
     "handover_choose": _handover_choose,
 }
+
+HANDLERS: Final = {name: _told(handler) for name, handler in _HANDLERS.items()}

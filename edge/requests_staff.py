@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from edge.agent import Agent
-from edge.model import Moment, StaffRole
+from edge.model import Moment, StaffRole, SupervisedAct
 
 SIGNED_IN: Final = (StaffRole.OFFICER, StaffRole.CASHIER)
 
@@ -26,8 +26,11 @@ def _start(agent: Agent, body: dict[str, Any], moment: Moment) -> dict[str, Any]
     return _done(agent.staff.start(StaffRole(role), moment))
 
 
-def _supervise(agent: Agent, _body: dict[str, Any], moment: Moment) -> dict[str, Any]:
-    return _done(agent.staff.start(StaffRole.SUPERVISOR, moment))
+def _supervise(agent: Agent, body: dict[str, Any], moment: Moment) -> dict[str, Any]:
+    act = body.get("act")
+    if not isinstance(act, str) or act not in set(SupervisedAct):
+        return _refuse(f'"act" must be one of: {", ".join(SupervisedAct)}')
+    return _done(agent.staff.start(StaffRole.SUPERVISOR, moment, SupervisedAct(act)))
 
 
 def _pin(agent: Agent, body: dict[str, Any], moment: Moment) -> dict[str, Any]:

@@ -8,17 +8,18 @@ from typing import Any, Final
 
 from edge.agent import Agent
 from edge.counter import Counter, Line
-from edge.model import CorruptData, DeviceFault, Moment, Tender
+from edge.model import CorruptData, DeviceFault, Moment, SupervisedAct, Tender
 from edge.pos.cashier import format_minor
 from edge.pos.tender import Ask
-from edge.pos.till import Wish
-from edge.till_desk import NO_SUPERVISOR, TillDesk
+from edge.pos.till import TillState, Wish
+from edge.till_desk import NO_SUPERVISOR, NOBODY_SIGNED_IN, TillDesk
 
 LINES_MAX: Final = 40  # As a basket's.
 NAMES_MAX: Final = 200  # Our choice: five times the children of a class.
 TEXT_CHARS_MAX: Final = 100  # Our choice: an id, or a reason in a few words.
 Answer = dict[str, Any]
 Handler = Callable[[Agent, dict[str, Any], Moment], Answer]
+_AtTill = Callable[[Counter, TillDesk, dict[str, Any], Moment], Answer]
 
 
 def _refuse(why: str) -> Answer:
@@ -29,9 +30,7 @@ def _done(problem: str = "", **more: Any) -> Answer:
     return _refuse(problem) if problem else {"ok": True, **more}
 
 
-def _at_till(
-    handler: Callable[[Counter, TillDesk, dict[str, Any], Moment], Answer],
-) -> Handler:
+def _at_till(handler: _AtTill) -> Handler:
     """At a till alone; a disk that refuses is told and stops nothing."""
 
     def asked(agent: Agent, body: dict[str, Any], moment: Moment) -> Answer:
@@ -45,11 +44,23 @@ def _at_till(
     return asked
 
 
+def _by_cashier(handler: _AtTill) -> Handler:
+    """As `_at_till`, for a cashier who is signed in; nobody else sells, or reads names."""
+
+    def asked(till: Counter, desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
+        if not till.staff.cashier(moment):
+            return _refuse(NOBODY_SIGNED_IN)
+        return handler(till, desk, body, moment)
+
+    return _at_till(asked)
+
+
 # ------------------------------------------------------------------------------- selling
 
 
 @_at_till
 def _basket(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
+    """A basket, charged at once: of a bench, that has no cashier. No page may ask it."""
     lines = _lines(body)
     if isinstance(lines, str):
         return _refuse(lines)
@@ -57,7 +68,7 @@ def _basket(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Moment
     return _done(problem, total_minor=till.state.basket.total_minor)
 
 
-@_at_till
+@_by_cashier
 def _ring(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
     lines = _lines(body)
     if isinstance(lines, str):
@@ -66,7 +77,7 @@ def _ring(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Moment) 
     return _done(problem, total_minor=till.state.basket.total_minor)
 
 
-@_at_till
+@_by_cashier
 def _charge(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
     return _done(till.charge(moment, collect=body.get("collect") is True))
 
@@ -77,7 +88,7 @@ def _cancel(till: Counter, _desk: TillDesk, _body: dict[str, Any], moment: Momen
     return _done()
 
 
-@_at_till
+@_by_cashier
 def _tender(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
     """Of what this till takes, what may pay for this basket; empty: all of it."""
     chosen = []
@@ -90,12 +101,12 @@ def _tender(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Moment
     return _done(till.wish(replace(wish, ask=replace(wish.ask, tenders=tenders)), moment))
 
 
-@_at_till
+@_by_cashier
 def _cash(till: Counter, _desk: TillDesk, _body: dict[str, Any], moment: Moment) -> Answer:
     return _done(till.sell_cash(moment))
 
 
-@_at_till
+@_by_cashier
 def _substitute(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
     """What is given in place of what was ordered, and the site's word for why."""
     given, why = body.get("given"), _text(body, "why")
@@ -114,29 +125,33 @@ def _substitute(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Mo
     return _done(till.wish(changed, moment))
 
 
-@_at_till
+@_by_cashier
 def _emergency(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
-    """A supervisor feeds a hungry child: the next card pays nothing now and owes the basket. With
-    `cardholder` nobody's card is needed."""
+    """A supervisor feeds a hungry child: whoever was refused this basket, else the next card, pays
+    nothing now and owes it. With `cardholder` nobody's card is needed."""
     if not till.state.basket.lines:
         return _refuse("ring the meal up first")
-    supervisor = till.staff.supervise(moment)
+    cardholder_id = _text(body, "cardholder")
+    supervisor = till.staff.supervise(moment, SupervisedAct.EMERGENCY)
     if not supervisor:
         return _refuse(NO_SUPERVISOR)
-    problem = till.wish(Wish(ask=Ask(emergency=True), supervisor=supervisor), moment)
-    problem = problem or till.charge(moment)
-    cardholder_id = _text(body, "cardholder")
+    wish = Wish(
+        ask=Ask(emergency=True),
+        supervisor=supervisor,
+        cardholder_id=cardholder_id or till.state.wish.cardholder_id,
+    )
+    problem = till.wish(wish, moment) or till.charge(moment)
     if not problem and cardholder_id:
         problem = till.serve_person(cardholder_id, moment)
     return _done(problem)
 
 
-@_at_till
+@_by_cashier
 def _override(till: Counter, _desk: TillDesk, _body: dict[str, Any], moment: Moment) -> Answer:
-    """A supervisor answers for this basket though it may hold an allergen."""
+    """A supervisor answers for this basket though it may hold an allergen, for one child."""
     if not till.state.basket.lines:
         return _refuse("ring the basket up first")
-    supervisor = till.staff.supervise(moment)
+    supervisor = till.staff.supervise(moment, SupervisedAct.OVERRIDE_ALLERGENS)
     if not supervisor:
         return _refuse(NO_SUPERVISOR)
     wish = till.state.wish
@@ -153,11 +168,26 @@ def _give_date(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Mom
 
 
 @_at_till
-def _void(_till: Counter, desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
-    return _done(desk.void(_number(body, "sale"), moment, epoch=_text(body, "epoch")))
+def _void(till: Counter, desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
+    key = (_text(body, "epoch") or till.journal.epoch, _number(body, "sale"))
+    problem = desk.void(key[1], moment, epoch=key[0])
+    if not problem and till.last_sale == key:
+        till.last_sale = None
+        till.state = _unshown(till.state)
+    return _done(problem)
 
 
-@_at_till
+def _unshown(state: TillState) -> TillState:
+    """Without the light of a sale that is undone, on the screen or at a second tap."""
+    shown, answered = state.shown, state.answered
+    if shown is not None and shown.decision is not None and shown.decision.sold:
+        state = replace(state, shown=None)
+    if answered is not None and answered.decision.sold:
+        state = replace(state, answered=None)
+    return state
+
+
+@_by_cashier
 def _refund(till: Counter, desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
     device = _text(body, "device") or till.cache.device
     epoch = _text(body, "epoch") or till.journal.epoch
@@ -167,7 +197,7 @@ def _refund(till: Counter, desk: TillDesk, body: dict[str, Any], moment: Moment)
     return _done(desk.refund(device, epoch, _number(body, "sale"), why, moment))
 
 
-@_at_till
+@_by_cashier
 def _sales(_till: Counter, desk: TillDesk, _body: dict[str, Any], _moment: Moment) -> Answer:
     """Sales of this shift that can be voided, newest first."""
     sales = [
@@ -182,7 +212,7 @@ def _sales(_till: Counter, desk: TillDesk, _body: dict[str, Any], _moment: Momen
     return _done(sales=sales[::-1][:NAMES_MAX])
 
 
-@_at_till
+@_by_cashier
 def _group_list(till: Counter, desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
     """All groups; or, of one, its members and to whom a meal is due in the slot."""
     group, slot = _text(body, "group"), _text(body, "slot") or till.slot(moment)
@@ -206,7 +236,7 @@ def _group_list(till: Counter, desk: TillDesk, body: dict[str, Any], moment: Mom
     return _done(group=group, slot=slot, members=members)
 
 
-@_at_till
+@_by_cashier
 def _serve_group(till: Counter, desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
     group, slot = _text(body, "group"), _text(body, "slot") or till.slot(moment)
     present = till.cache.present(moment, group) if body.get("from_presence") is True else None
@@ -229,6 +259,7 @@ def _close_out(_till: Counter, desk: TillDesk, _body: dict[str, Any], moment: Mo
         count_by_kind=fact.count_by_kind,
         voids_by_cashier=fact.voids_by_cashier,
         overrides_by_cashier=fact.overrides_by_cashier,
+        duplicates=fact.duplicates,
         unsent=fact.unsent,
         business_date=fact.business_date,
     )

@@ -12,6 +12,7 @@ from typing import Any
 from edge.agent import Agent
 from edge.desk import Desk
 from edge.model import Direction, Moment, Station
+from edge.turnstile.english import english
 from edge.turnstile.officer import LaneView
 from edge.turnstile.referral import Referral
 
@@ -92,6 +93,7 @@ def _referral(one: Referral, moment: Moment, signed_in: bool, photos: bool) -> d
         "direction": one.direction,
         "reason": one.reason,
         "text": one.text,
+        "text_en": english(one.text),
         "seconds_left": max(0, -(-(one.until_ms - moment.mono_ms) // 1_000)),
         "cardholder": one.cardholder_id or "",
         "name": one.name if signed_in else "",
@@ -122,9 +124,11 @@ def _shown(view: LaneView, *, photos: bool) -> dict[str, Any]:
     return {
         "state": view.state,
         "word": view.word,
+        "word_en": english(view.word),
         "colour": view.light,
         "reason": view.reason,
         "text": view.text,
+        "text_en": english(view.text),
         "name": view.name,
         "group": view.group,
         "photo": view.photo if photos else "",

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from edge.messages import SignIn
-from edge.model import Credential, Moment, Presentation, StaffRole
+from edge.model import Credential, Moment, Presentation, StaffRole, SupervisedAct
 
 PRESENTATION_AGE_MS_MAX: Final = 2_000  # As edge/turnstile/decision.py: an older read is stale.
 CARD_WAIT_MS: Final = 30_000  # Our choice: a card is sought in a bag; then the lane is the lane's.
@@ -114,6 +114,7 @@ class Record:
 class Session:
     cardholder_id: str
     touched_ms: int
+    act: SupervisedAct | None = None  # The only one that a supervisor has proved for.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +125,7 @@ class Dialogue:
     number: int  # Of the question to the PIN's worker: an answer to another one is none.
     cardholder_id: str = ""
     credential_id: str = ""
+    act: SupervisedAct | None = None  # What a supervisor is asked for.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,17 +134,25 @@ class StaffState:
 
     sessions: Mapping[StaffRole, Session] = field(default_factory=lambda: MappingProxyType({}))
     dialogue: Dialogue | None = None
-    proved: Session | None = None  # A supervisor, for one action.
+    proved: Session | None = None  # A supervisor, for the one act that was named.
     notice: Notice | None = None
     notice_until_ms: int = 0
     number: int = 0
 
     # -------------------------------------------------------------------- the dialogue
 
-    def start(self, role: StaffRole, *, now_ms: int) -> StaffState:
-        """Ask for a card. A dialogue that was open is over; what it asked is not answered."""
+    def start(
+        self, role: StaffRole, *, now_ms: int, act: SupervisedAct | None = None
+    ) -> StaffState:
+        """Ask for a card, a supervisor's for one act. A dialogue that was open is over; what it
+        asked is not answered."""
+        assert (act is not None) is (role is StaffRole.SUPERVISOR)
         dialogue = Dialogue(
-            role=role, step=Step.CARD, until_ms=now_ms + CARD_WAIT_MS, number=self.number + 1
+            role=role,
+            step=Step.CARD,
+            until_ms=now_ms + CARD_WAIT_MS,
+            number=self.number + 1,
+            act=act,
         )
         return replace(self, dialogue=dialogue, notice=None, number=self.number + 1)
 
@@ -173,7 +183,7 @@ class StaffState:
     def right(self, *, now_ms: int) -> tuple[StaffState, tuple[Record, ...]]:
         """The PIN is the card's: signed in, or proved for one action."""
         talk = self._checked()
-        session = Session(cardholder_id=talk.cardholder_id, touched_ms=now_ms)
+        session = Session(cardholder_id=talk.cardholder_id, touched_ms=now_ms, act=talk.act)
         done = replace(self, dialogue=None)
         came = Record(
             cardholder_id=talk.cardholder_id,
@@ -232,10 +242,10 @@ class StaffState:
             return ""
         return session.cardholder_id
 
-    def supervised(self, *, now_ms: int) -> tuple[StaffState, str]:
-        """Whoever has just proved to be a supervisor; used up by asking."""
+    def supervised(self, act: SupervisedAct, *, now_ms: int) -> tuple[StaffState, str]:
+        """Whoever has just proved to be a supervisor, for this act; used up by asking."""
         proved = self.proved
-        if proved is None:
+        if proved is None or proved.act is not act:
             return self, ""
         fresh = now_ms - proved.touched_ms < SUPERVISED_MS_MAX
         return replace(self, proved=None), proved.cardholder_id if fresh else ""

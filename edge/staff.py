@@ -24,6 +24,7 @@ from edge.model import (
     Presentation,
     StaffRole,
     Station,
+    SupervisedAct,
 )
 from edge.offline_cache.card_counters import CardCounters
 from edge.offline_cache.lookup import Cache
@@ -84,9 +85,9 @@ class Staff:
         """The cashier who is signed in and not idle, or ""."""
         return self._state.who(StaffRole.CASHIER, now_ms=moment.mono_ms)
 
-    def supervise(self, moment: Moment) -> str:
-        """A supervisor who has just proved card and PIN, or "". Used up by this call."""
-        self._state, supervisor = self._state.supervised(now_ms=moment.mono_ms)
+    def supervise(self, moment: Moment, act: SupervisedAct) -> str:
+        """A supervisor who has just proved card and PIN for this act, or "". Used up by it."""
+        self._state, supervisor = self._state.supervised(act, now_ms=moment.mono_ms)
         return supervisor
 
     def touch(self, moment: Moment) -> None:
@@ -95,12 +96,12 @@ class Staff:
 
     # ------------------------------------------------------------------ the dialogue
 
-    def start(self, role: StaffRole, moment: Moment) -> str:
-        """Ask for a card. "" or why not."""
+    def start(self, role: StaffRole, moment: Moment, act: SupervisedAct | None = None) -> str:
+        """Ask for a card, a supervisor's for `act`. "" or why not."""
         if role not in self.roles:
             return f"nobody signs in as {role} at this station"
         self._phc = ""
-        self._state = self._state.start(role, now_ms=moment.mono_ms)
+        self._state = self._state.start(role, now_ms=moment.mono_ms, act=act)
         return ""
 
     def cancel(self) -> None:
@@ -196,7 +197,7 @@ class Staff:
             for role in self.roles
             if role in signing_in.IDLE_MS_MAX
         }
-        shown["proved"] = state.proved is not None
+        shown["proved"] = "" if state.proved is None else state.proved.act
         ru, en = ("", "") if state.notice is None else NOTICE_TEXTS[state.notice]
         shown["notice"] = {"key": "" if state.notice is None else state.notice, "ru": ru, "en": en}
         talk = state.dialogue

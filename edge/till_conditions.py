@@ -12,9 +12,17 @@ from typing import Final, Protocol
 from zoneinfo import ZoneInfo
 
 from edge import logs
-from edge.model import CorruptData, Credential, DeviceFault, Moment, PurchaseView, Tender
+from edge.model import (
+    CorruptData,
+    Credential,
+    DeviceFault,
+    Moment,
+    PurchaseView,
+    SupervisedAct,
+    Tender,
+)
 from edge.offline_cache.lookup import Cache
-from edge.pos.basket import Basket
+from edge.pos.basket import Basket, BasketProblem
 from edge.pos.decision import PurchasePolicy, due_preorders
 from edge.pos.entitlement import current_slot
 from edge.pos.ledger import MINUTES_PER_DAY
@@ -37,7 +45,7 @@ class Staff(Protocol):
 
     def cashier(self, moment: Moment) -> str: ...
 
-    def supervise(self, moment: Moment) -> str: ...
+    def supervise(self, moment: Moment, act: SupervisedAct) -> str: ...
 
 
 class Nobody:
@@ -46,7 +54,7 @@ class Nobody:
     def cashier(self, _moment: Moment) -> str:
         return ""
 
-    def supervise(self, _moment: Moment) -> str:
+    def supervise(self, _moment: Moment, _act: SupervisedAct) -> str:
         return ""
 
 
@@ -118,14 +126,17 @@ class Conditions:
     def ordered(
         self, view: PurchaseView, date: str, slot: str, given: Mapping[str, str]
     ) -> Basket | None:
-        """All that was ordered for this person and slot, as far as the menu still has it."""
+        """What was ordered for this person and slot. An order of which the menu has not all is left
+        out whole: a part of it would be paid for once more."""
         basket = Basket()
         for order in due_preorders(view, date, slot):
+            more: Basket | BasketProblem | None = basket
             for product_id, quantity, _ in order.lines:
                 product = self._cache.small.products.get(given.get(product_id, product_id))
-                more = basket if product is None else basket.add(product, quantity)
                 if isinstance(more, Basket):
-                    basket = more
+                    more = None if product is None else more.add(product, quantity)
+            if isinstance(more, Basket):
+                basket = more
         return basket if basket.lines else None
 
     def view(self, credential_id: str, moment: Moment, cardholder_id: str = "") -> PurchaseView:

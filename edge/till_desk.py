@@ -31,6 +31,7 @@ from edge.model import (
     DeviceFault,
     Moment,
     PurchaseView,
+    SupervisedAct,
     meal_claim,
     preorder_claim,
 )
@@ -117,7 +118,7 @@ class TillDesk:
         )
         if not isinstance(sale, SaleFact):
             return "that sale is not held here; the city's desk can give it back"
-        supervisor = self._counter.staff.supervise(moment)
+        supervisor = self._counter.staff.supervise(moment, SupervisedAct.REFUND)
         if not supervisor:
             return NO_SUPERVISOR
         with self._journal.record(moment) as recording:
@@ -202,6 +203,8 @@ class TillDesk:
             return "give the date first"
         if not slot:
             return "no meal is served now; name the slot"
+        if slot != self._counter.slot(moment):
+            return f"{slot!r:.40}: not served now"
         here = [
             member
             for member in self.members(group, slot, moment, present=present)
@@ -339,6 +342,7 @@ class TillDesk:
             count_by_kind=dict(totals.count_by_kind),
             voids_by_cashier=dict(totals.voids_by_cashier),
             overrides_by_cashier=dict(totals.overrides_by_cashier),
+            duplicates=totals.duplicates,
             unsent=max(0, recording.head - self._cache.acknowledged("main", epoch)),
             business_date=date,
             cashier=cashier,

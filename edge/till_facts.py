@@ -10,7 +10,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from edge.messages import MealUse, Posting, PreorderUse, SaleLine, TenderPart, VersionMark
+from edge.messages import (
+    MealUse,
+    Posting,
+    PreorderUse,
+    SaleFact,
+    SaleLine,
+    SaleRefused,
+    TenderPart,
+    VersionMark,
+)
 from edge.model import ListState, Presentation, PurchaseView
 from edge.pos.basket import Basket
 from edge.pos.decision import HeldAmount, PurchaseDecision
@@ -141,6 +150,7 @@ def sale_fields(decision: PurchaseDecision, site: str, *, slot: str, why: str) -
         "tender": decision.tender,
         "postings": wire_postings(decision.postings, site),
         "tenders": parts if len(kinds) > 1 else (),
+        "account_pieces": _pieces(decision.on_account) if len(kinds) > 1 else None,
         "meals": tuple(MealUse(entitlement=name, slot=slot) for name in decision.meals),
         "preorders": tuple(
             PreorderUse(
@@ -153,3 +163,40 @@ def sale_fields(decision: PurchaseDecision, site: str, *, slot: str, why: str) -
         "slot": slot,
         "overridden": decision.overridden,
     }
+
+
+def _pieces(lines: Iterable[SoldLine]) -> dict[str, int]:
+    pieces: dict[str, int] = {}
+    for line in lines:
+        category = line.line.product.category
+        pieces[category] = pieces.get(category, 0) + line.quantity
+    return pieces
+
+
+def decided(
+    fields: dict[str, Any],
+    tap: Tap,
+    view: PurchaseView,
+    decision: PurchaseDecision,
+    *,
+    site: str,
+    hold: int | None,
+) -> SaleFact | SaleRefused:
+    """The one fact of a decision. `fields`: its stamp, and what `Tap.about` says."""
+    cardholder = view.cardholder
+    if not decision.sold:
+        return SaleRefused(
+            **fields,
+            cardholder=None if cardholder is None else cardholder.cardholder_id,
+            reason=decision.reason,
+        )
+    fields |= {name: fields[name] or NO_VERSION for name in ("people", "money", "menu")}
+    answers = tap.wish.ask.emergency or decision.overridden is not None
+    return SaleFact(
+        **fields,
+        **sale_fields(decision, site, slot=tap.slot, why=tap.wish.why),
+        account="" if view.account is None else view.account.account_id,
+        cardholder="" if cardholder is None else cardholder.cardholder_id,
+        hold=hold,
+        supervisor=tap.wish.supervisor if answers else "",
+    )

@@ -19,6 +19,9 @@ from edge.pos.decision import HeldAmount
 from edge.till_facts import turned
 
 BASE_SEEN_MS: Final = 5_000  # Our choice: on its own so often at most; a sale tells it too.
+# The step in which a card is read ends before the pages are answered: its commit is waited for, the
+# one that notes the light is not.
+STEPS_BEFORE_LIT: Final = 1
 Found = tuple[VersionMark, str]
 
 
@@ -31,6 +34,7 @@ class TillStanding:
         self._count = count
         self._ready = False
         self._unlit = False
+        self._steps = 0  # Begun since the light came on.
         self._told = journal.meta(till_books.BASE_SEEN)
         self._told_ms: int | None = None
         self._log = logs.get("till")
@@ -102,13 +106,22 @@ class TillStanding:
 
     # ---------------------------------------------------------------------- the light
 
-    def sold(self) -> None:
-        """A sale is on disk; its light comes now."""
-        self._unlit = True
+    @property
+    def unlit(self) -> bool:
+        """There is a light still to be noted: the next step is due."""
+        return self._unlit
 
-    def lit(self) -> None:
-        """The light is on: what was sold stands. After the tap, so that nobody waits for it."""
+    def sold(self) -> None:
+        """A sale is on disk; its light comes now, and every screen shows it behind this step."""
+        self._unlit, self._steps = True, 0
+
+    def lit(self, *, ending: bool = False) -> None:
+        """The light is on: what was sold stands. A step after the tap, so that nobody waits for
+        it; `ending`: there is no later step."""
         if not self._unlit:
+            return
+        self._steps += 1
+        if self._steps <= STEPS_BEFORE_LIT and not ending:
             return
         try:
             with self._journal.writer.transaction() as db:

@@ -126,7 +126,9 @@ class ScreensServer:
 
     def __init__(self, settings: DeviceSettings, wake: Callable[[], None]) -> None:
         self.gateway = Gateway(wake)
-        self.token = "" if is_loopback(settings.screens_host) else load_token(settings)
+        local = is_loopback(settings.screens_host)
+        self.token = "" if local else load_token(token_path(settings))
+        self.guardian_token = "" if local else load_token(guardian_token_path(settings))
         self._settings = settings
         self._stop = threading.Event()
         self._end: Callable[[], None] = lambda: None
@@ -171,7 +173,7 @@ class ScreensServer:
         settings = self._settings
         listening = _listen(settings.screens_host, settings.screens_port)
         with contextlib.closing(listening):
-            app = App(settings, self.gateway, token=self.token)
+            app = App(settings, self.gateway, token=self.token, guardian_token=self.guardian_token)
             server = _make_server(settings, app)
             self._log.info("screens", host=settings.screens_host, port=settings.screens_port)
 
@@ -210,9 +212,8 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def load_token(settings: DeviceSettings) -> str:
+def load_token(path: Path) -> str:
     """What a screen on the network must know; made once, readable by this station alone."""
-    path = token_path(settings)
     with contextlib.suppress(OSError):
         if stat.S_IMODE(path.stat().st_mode) == 0o600:
             token = path.read_text().strip()
@@ -224,7 +225,13 @@ def load_token(settings: DeviceSettings) -> str:
 
 
 def token_path(settings: DeviceSettings) -> Path:
+    """The officer's and the cashier's."""
     return settings.folders.state / "screens.token"
+
+
+def guardian_token_path(settings: DeviceSettings) -> Path:
+    """Of the page where visitors stand."""
+    return settings.folders.state / "screens-guardian.token"
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

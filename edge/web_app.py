@@ -5,6 +5,10 @@
     POST /do/<request>      a request of the screens' table, JSON in and out
     GET  /photo/<hash>      the photo of somebody who is on the screen now
     POST /session           a screen on the network shows its token, and gets a cookie for it
+    /guardian/events …      the same three ways for the guardian's page: one dialogue, and no more
+
+The guardian's page stands where visitors do: what it is told and may ask is what its own dialogue
+needs, whoever is signed in beside it. A screen that was let in by the guardians' token has no other.
 
 Another site open in the same browser can neither read nor press anything: only our own names are
 answered to (a name that was pointed here is not ours), only our own pages may ask, and requests are
@@ -34,6 +38,10 @@ BEAT_S: Final = 5.0  # A page that hears nothing for two of these says so.
 SLOW_S: Final = 10.0  # Our choice: who takes no byte, or sends none, for so long is gone.
 RATE_A_S: Final = 20.0  # Our choice: two people press five times a second each, twice over.
 BURST: Final = 40.0
+OF_THE_BENCH: Final = frozenset({"basket"})  # Sells without a cashier: from no page.
+OF_GUARDIANS: Final = frozenset({"handover_choose", "handover_screen"})  # All that one may ask.
+TOLD_TO_GUARDIANS: Final = ("ok", "error", "clock_trusted", "handover")  # Of a `screen` answer.
+GUARDIAN: Final = "/guardian"
 COOKIE: Final = "mk-screen"
 COOKIE_S: Final = 365 * 24 * 60 * 60
 HASH_CHARS: Final = 43  # base64url of SHA-256.
@@ -142,14 +150,19 @@ class Feed:
 class App:
     """One station's pages."""
 
-    def __init__(self, settings: DeviceSettings, agent: Agent, *, token: str = "") -> None:
+    def __init__(
+        self, settings: DeviceSettings, agent: Agent, *, token: str = "", guardian_token: str = ""
+    ) -> None:
         from edge.requests import SCREEN_REQUESTS
 
         self.feed = Feed(agent)
         self._agent = agent
         self._token = token
-        self._requests = SCREEN_REQUESTS
+        self._guardian_token = guardian_token
+        self._requests = SCREEN_REQUESTS - OF_THE_BENCH
         self._bucket = Bucket()
+        self._guardians = Bucket()  # A visitor's hand leaves the officer's theirs.
+        self._strangers = Bucket()  # Who shows a token leaves those who are known theirs.
         self._home = "cashier" if settings.station is Station.TILL else "officer"
         port = settings.screens_port
         names = {"127.0.0.1", "localhost", "[::1]"}
@@ -187,19 +200,33 @@ class App:
         if method == "POST" and path == "/session" and self._token:
             await self._session(await _body(headers, receive), send)
             return
+        known = self._known(_cookie(headers))
         if method == "GET" and not _is_data(path):
-            await self._file(path, send)
+            await self._file(path, send, guardian=known == "guardian")
             return
-        if self._token and not hmac.compare_digest(_cookie(headers), self._token):
+        if not known:
             raise Refused(401, "this screen is not known here; open it by its link")
+        guardian = path.startswith(f"{GUARDIAN}/")
+        if known == "guardian" and not guardian:
+            raise Refused(403, "this screen is the guardians'")
+        path = path.removeprefix(GUARDIAN)
         if method == "GET" and path == "/events":
-            await self._events(receive, send)
+            await self._events(receive, send, guardian=guardian)
         elif method == "GET":
-            await self._photo(path.removeprefix("/photo/"), send)
+            await self._photo(path.removeprefix("/photo/"), send, guardian=guardian)
         elif method == "POST" and path.startswith("/do/"):
-            await self._do(path.removeprefix("/do/"), await _body(headers, receive), send)
+            body = await _body(headers, receive)
+            await self._do(path.removeprefix("/do/"), body, send, guardian=guardian)
         else:
             raise Refused(404, "nothing here")
+
+    def _known(self, shown: str) -> str:
+        """Whose screen this is by the token it shows: "staff", "guardian", or "" for nobody's."""
+        if not self._token or hmac.compare_digest(shown.encode(), self._token.encode()):
+            return "staff"
+        guardian = self._guardian_token
+        same = hmac.compare_digest(shown.encode(), guardian.encode())
+        return "guardian" if guardian and same else ""
 
     def _check_origin(self, headers: dict[str, str], origin: str, *, is_page: bool) -> None:
         host = headers.get("host", "")
@@ -213,18 +240,25 @@ class App:
 
     # ------------------------------------------------------------------------- requests
 
-    async def _do(self, name: str, body: dict[str, Any], send: Send) -> None:
-        if name not in self._requests:
+    async def _do(self, name: str, body: dict[str, Any], send: Send, *, guardian: bool) -> None:
+        if name not in (OF_GUARDIANS if guardian else self._requests):
             raise Refused(404, "no request of a screen")
-        if not self._bucket.take(time.monotonic()):
-            raise Refused(429, "too many requests; slower")
+        self._take(guardian)
         answer = await self._agent.ask({**body, "request": name})
         if answer is None:
             raise Refused(503, "the station does not answer")
         await _respond(send, 200, answer, "application/json")
 
-    async def _photo(self, photo_hash: str, send: Send) -> None:
-        if len(photo_hash) != HASH_CHARS or not self._bucket.take(time.monotonic()):
+    def _take(self, guardian: bool) -> None:
+        bucket = self._guardians if guardian else self._bucket
+        if not bucket.take(time.monotonic()):
+            raise Refused(429, "too many requests; slower")
+
+    async def _photo(self, photo_hash: str, send: Send, *, guardian: bool) -> None:
+        if len(photo_hash) != HASH_CHARS:
+            raise Refused(404, "no such photo")
+        self._take(guardian)
+        if guardian and not await self._is_on_dialogue(photo_hash):
             raise Refused(404, "no such photo")
         answer = await self._agent.ask({"request": "photo", "hash": photo_hash})
         found: dict[str, Any] = {} if answer is None else msgspec.json.decode(answer)
@@ -233,18 +267,24 @@ class App:
         data = base64.b64decode(found["data"])
         await _respond(send, 200, data, str(found["type"]))
 
+    async def _is_on_dialogue(self, photo_hash: str) -> bool:
+        """Whether one of the children whom the guardian is asked about now has this photo."""
+        answer = await self._agent.ask({"request": "handover_screen"})
+        shown: dict[str, Any] = {} if answer is None else msgspec.json.decode(answer)
+        return any(child.get("photo") == photo_hash for child in shown.get("children", ()))
+
     async def _session(self, body: dict[str, Any], send: Send) -> None:
-        if not self._bucket.take(time.monotonic()):
+        if not self._strangers.take(time.monotonic()):
             raise Refused(429, "too many requests; slower")
-        if not hmac.compare_digest(str(body.get("token", "")).encode(), self._token.encode()):
+        whose = self._known(str(body.get("token", "")))
+        if not whose:
             raise Refused(401, "this link is not this station's")
-        cookie = (
-            f"{COOKIE}={self._token}; Path=/; Max-Age={COOKIE_S}; HttpOnly; Secure; SameSite=Strict"
-        )
+        token = self._token if whose == "staff" else self._guardian_token
+        cookie = f"{COOKIE}={token}; Path=/; Max-Age={COOKIE_S}; HttpOnly; Secure; SameSite=Strict"
         extra = ((b"set-cookie", cookie.encode()),)
         await _respond(send, 200, b'{"ok":true}', "application/json", extra)
 
-    async def _events(self, receive: Receive, send: Send) -> None:
+    async def _events(self, receive: Receive, send: Send, *, guardian: bool) -> None:
         feed = self.feed
         if feed.open >= STREAMS_MAX:
             raise Refused(503, f"{STREAMS_MAX} pages are open already; close one")
@@ -258,7 +298,8 @@ class App:
             while not gone.done() and not feed.closed:
                 if await feed.newer_than(seen):
                     seen = feed.number
-                    data = b"data: " + feed.picture + b"\n\n"
+                    picture = _of_guardians(feed.picture) if guardian else feed.picture
+                    data = b"data: " + picture + b"\n\n"
                 else:
                     data = b"event: here\ndata: {}\n\n"
                 await send({"type": "http.response.body", "body": data, "more_body": True})
@@ -267,9 +308,11 @@ class App:
             gone.cancel()
             feed.open -= 1
 
-    async def _file(self, path: str, send: Send) -> None:
+    async def _file(self, path: str, send: Send, *, guardian: bool) -> None:
         name = path.removeprefix("/") or self._home
         name = PAGES.get(name, name)
+        if guardian and name in PAGES.values() and name != PAGES["guardian"]:
+            raise Refused(403, "this screen is the guardians'")
         kind = TYPES.get(name.rpartition(".")[2])
         data = self._files.get(name)
         if data is None and kind is not None and "/" not in name:
@@ -285,7 +328,14 @@ class App:
 
 
 def _is_data(path: str) -> bool:
-    return path == "/events" or path.startswith(("/do/", "/photo/", "/session"))
+    asked = path.removeprefix(GUARDIAN)
+    return asked == "/events" or asked.startswith(("/do/", "/photo/", "/session"))
+
+
+def _of_guardians(picture: bytes) -> bytes:
+    """What of a `screen` answer stands where visitors do."""
+    shown: dict[str, Any] = msgspec.json.decode(picture)
+    return msgspec.json.encode({name: shown[name] for name in TOLD_TO_GUARDIANS if name in shown})
 
 
 def _is_address(host: str) -> bool:

@@ -120,12 +120,12 @@ def test_a_disk_that_refuses_stops_no_tap_and_is_declared_when_it_is_back(bench:
     bench.tap(3)
     assert bench.gate.relay_active, "a child is not locked out by a disk"
     bench.walk()
-    assert bench.gate.unrecorded == {"access": 1, "passage": 1}
+    assert bench.gate.unwritten.counts == {"access": 1, "passage": 1}
     bench.agent.parts.journal.record = record  # type: ignore[method-assign]
     bench.step(1)
     *_, declared = bench.facts()
     assert isinstance(declared, Unrecorded) and declared.counts == {"access": 1, "passage": 1}
-    assert bench.gate.unrecorded == {}
+    assert bench.gate.unwritten.counts == {}
 
 
 def test_a_line_that_does_not_move_says_so_and_lets_nobody_pass(bench: Bench) -> None:
@@ -212,7 +212,7 @@ def test_a_grant_whose_agent_ended_gets_its_end(tmp_path: Path) -> None:
 
 
 def test_while_no_key_is_held_two_people_are_not_one(bench: Bench) -> None:
-    bench.agent._keys.clear()
+    bench.agent.looking.keys.clear()
     bench.tap(3)
     bench.step(100)
     bench.tap(4)
@@ -298,8 +298,36 @@ def test_an_order_accepted_before_the_process_ended_is_not_acted_on(tmp_path: Pa
         assert isinstance(bench.facts()[-1], OrderAnswer)
         parts = bench.agent.parts
         again = Agent(parts, bench.clock.moment())
-        outcome = bench.facts()[-1]
+        *_, answer, outcome, passage = bench.facts()
         assert isinstance(outcome, OrderOutcome)
+        assert isinstance(passage, PassageFact)
+        assert (passage.result, passage.passage) == ("unknown", f"{answer.epoch}.{answer.sequence}")
+        assert (passage.zone, passage.direction, passage.cardholder) == ("school", "in", None)
         assert (outcome.done, outcome.why, outcome.counter) == (False, "restarted", 7)
         again.step(bench.clock.moment())
         assert not again.gates["north-in"].relay_active
+
+
+def test_an_order_that_the_lane_would_not_take_is_no_grant_without_an_end(tmp_path: Path) -> None:
+    with station(tmp_path, people=20) as bench:
+        bench.agent.lock_down(True, bench.clock.moment())
+        give(bench, 7)
+        *_, outcome = bench.facts()
+        assert isinstance(outcome, OrderOutcome) and (outcome.done, outcome.why) == (
+            False,
+            "lockdown",
+        )
+        Agent(bench.agent.parts, bench.clock.moment())
+        assert bench.facts()[-1] == outcome
+
+
+def test_a_lane_killed_after_an_order_opened_it_says_once_that_nobody_knows(
+    tmp_path: Path,
+) -> None:
+    with station(tmp_path, people=20) as bench:
+        give(bench, 7)
+        assert bench.gate.relay_active
+        for _ in range(2):  # Killed, and killed again.
+            Agent(bench.agent.parts, bench.clock.moment())
+        unknown = [fact for fact in bench.facts() if isinstance(fact, PassageFact)]
+        assert [fact.result for fact in unknown] == ["unknown"]

@@ -160,6 +160,36 @@ def test_a_restart_keeps_the_release(tmp_path: Path, killed: bool, clear_first: 
         assert active(bench, HOLD), "and a reset is kept, too"
 
 
+def test_where_nobody_can_sign_in_the_button_ends_a_fire_that_is_over(tmp_path: Path) -> None:
+    toml = FULL_TOML.replace('station = "entrance"', 'station = "admission"')
+    with station(tmp_path, people=20, device_toml=toml) as bench:
+        set_line(bench, FIRE, True)
+        press(bench, IN_BUTTON)
+        assert not active(bench, HOLD), "the alarm goes before the button"
+        set_line(bench, FIRE, False)
+        press(bench, IN_BUTTON)
+        assert active(bench, HOLD)
+        *_, reset = of_kind(bench, FireFact)
+        assert (reset.what, reset.officer) == (FireWhat.RESET, None)
+        assert of_kind(bench, Override) == [], "it opened nothing"
+
+
+def test_at_an_entrance_the_button_ends_no_fire(bench: Bench) -> None:
+    set_line(bench, FIRE, True)
+    set_line(bench, FIRE, False)
+    press(bench, IN_BUTTON)
+    assert not active(bench, HOLD) and told(bench) == [FireWhat.ALARM, FireWhat.CLEAR]
+
+
+def test_a_lane_that_is_held_again_says_no_more_that_it_is_free(bench: Bench) -> None:
+    set_line(bench, FIRE, True)
+    bench.tap(3)
+    set_line(bench, FIRE, False)
+    assert bench.gate.screen(bench.clock.moment()).state == "fire"
+    assert lane_of(bench).fire_reset("p1", bench.clock.moment()) == ""
+    assert bench.gate.screen(bench.clock.moment()).state in ("idle", "down")  # No reader here.
+
+
 def test_fire_found_at_start_never_lets_the_lane_be_held(tmp_path: Path) -> None:
     with station(tmp_path, people=20, device_toml=FULL_TOML, active=frozenset({FIRE})) as bench:
         lines = bench.agent.parts.lines
@@ -397,7 +427,7 @@ def test_a_disk_that_refuses_does_not_stop_the_button(
     refuse_records(bench, monkeypatch)
     press(bench, IN_BUTTON)
     assert active(bench, "north-in.relay")
-    assert bench.gate.unrecorded == {"override": 1}
+    assert bench.gate.unwritten.counts == {"override": 1}
 
 
 def test_a_grant_by_hand_whose_agent_was_killed_gets_its_end(tmp_path: Path) -> None:

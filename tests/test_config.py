@@ -470,3 +470,49 @@ def test_an_admission_is_a_reader_with_a_lane_or_without() -> None:
     for readers, lanes in (('access_point = "l1-in"\n', ""), ("", ADMISSION_LANE)):
         with pytest.raises(ConfigProblem, match=r"readers\[0\].access_point"):
             parse(admission(readers, lanes), Path("device.toml"))
+
+
+def test_nobody_signs_in_at_an_admission_so_its_fire_release_needs_a_button() -> None:
+    fire = ADMISSION_LANE.replace(
+        "[[lanes.access_points]]", "fire = {pin = 5}\n[[lanes.access_points]]"
+    )
+    with pytest.raises(ConfigProblem, match=r"lanes\[0\].fire: .*and no button"):
+        parse(admission('access_point = "l1-in"\n', fire), SOURCE)
+    button = fire + "button = {pin = 7}\n"
+    assert parse(admission('access_point = "l1-in"\n', button), SOURCE).lanes[0].fire is not None
+
+
+def test_the_way_out_names_the_zone_that_is_left() -> None:
+    out = (
+        '[[lanes.access_points]]\nid = "l1-out"\ndirection = "out"\nzone = "{}"\n'
+        "relay = {{pin = 22}}\n"
+    )
+    zone = parse(admission('access_point = "l1-in"\n', ADMISSION_LANE), SOURCE)
+    entered = zone.lanes[0].access_points[0].zone_id
+    for name, good in ((entered, True), ("street", False)):
+        text = admission('access_point = "l1-in"\n', ADMISSION_LANE + out.format(name))
+        if good:
+            assert len(parse(text, SOURCE).lanes[0].access_points) == 2
+        else:
+            with pytest.raises(
+                ConfigProblem, match=r"access_points\[1\].zone: .*street.*left by it"
+            ):
+                parse(text, SOURCE)
+
+
+@pytest.mark.parametrize("page", ["provisioning/README.md", "edge/turnstile/README.md"])
+def test_lanes_in_the_manuals_are_lanes(page: str) -> None:
+    """Each block of TOML with a lane in a manual is taken as it stands."""
+    text = (Path(__file__).parent.parent / page).read_text()
+    blocks = [part.partition("```")[0] for part in text.split("```toml\n")[1:]]
+    lanes = [block for block in blocks if "[[lanes]]" in block]
+    assert lanes
+    for block in lanes:
+        point = block.partition("[[lanes.access_points]]\nid = ")[2].partition("\n")[0]
+        top, _, _ = ENTRANCE.partition("[[lanes]]")
+        first, _, _ = top.partition("[[readers]]")
+        reader = (
+            '[[readers]]\nid = "r1"\ndriver = "serial"\nport = "/dev/one"\nframe = "id12"\n'
+            f"access_point = {point}\n"
+        )
+        assert parse((first + reader + block).encode(), SOURCE).lanes

@@ -34,7 +34,7 @@ PURE = (
     *("edge.readers.secure_channel", "edge.readers.profile", "edge.readers.proving"),
     *("edge.readers.personalise", "edge.readers.issue_desfire", "edge.readers.issue_ntag424"),
     *("edge.turnstile.decision", "edge.turnstile.passage", "edge.turnstile.passage_table"),
-    *("edge.turnstile.officer", "edge.turnstile.lines", "edge.wiring"),
+    *("edge.turnstile.officer", "edge.turnstile.english", "edge.turnstile.lines", "edge.wiring"),
     *("edge.turnstile.signals", "edge.toml_table", "edge.config_lanes"),
     *("edge.schedule", "edge.area"),
     *("edge.turnstile.referral", "edge.turnstile.guardian", "edge.turnstile.admission"),
@@ -44,7 +44,14 @@ PURE = (
     *("edge.pos.barcode", "edge.pos.slip", "edge.pos.printing", "edge.config_till"),
     *("sync.pump", "sync.intake", "sync.scope_intake", "sync.later", "sync.topics", "sync.backoff"),
     *("sync.answers", "sync.status", "sync.bridge_events", "sync.hand_in"),
-    *("sync.peers", "sync.peer_state", "sync.peer_voice", "sync.peer_answers", "sync.peer_topics"),
+    *(
+        "sync.peers",
+        "sync.peer_state",
+        "sync.peer_held",
+        "sync.peer_voice",
+        "sync.peer_answers",
+        "sync.peer_topics",
+    ),
     *("sync.contact", "sync.desired", "sync.renewal", "sync.photo_fetch"),
 )
 MAY_USE = {

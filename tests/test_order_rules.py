@@ -16,6 +16,7 @@ from edge.messages import Order
 from edge.model import ClockQuality, Direction
 from edge.order_rules import (
     LEVEL_MINUTES_MAX,
+    LOCKDOWN_WINDOW_MS_MAX,
     LOG_MINUTES_MAX,
     OPEN_WINDOW_MS_MAX,
     Here,
@@ -60,8 +61,14 @@ CASES: dict[Word, tuple[dict[str, Any], list[tuple[dict[str, Any], str]]]] = {
             ),
         ],
     ),
-    Word.LOCKDOWN_ON: ({}, []),
-    Word.LOCKDOWN_OFF: ({}, []),
+    Word.LOCKDOWN_ON: (
+        {"not_after_utc_ms": NOON_MS + LOCKDOWN_WINDOW_MS_MAX},
+        [({"not_after_utc_ms": NOON_MS + LOCKDOWN_WINDOW_MS_MAX + 1}, "arguments")],
+    ),
+    Word.LOCKDOWN_OFF: (
+        {"not_after_utc_ms": NOON_MS + LOCKDOWN_WINDOW_MS_MAX},
+        [({"not_after_utc_ms": NOON_MS + LOCKDOWN_WINDOW_MS_MAX + 1}, "arguments")],
+    ),
     Word.IDENTIFY: ({}, []),
     Word.RESTART: ({"process": "edge"}, [({}, "arguments"), ({"process": "init"}, "arguments")]),
     Word.SET_LOG_LEVEL: (

@@ -18,7 +18,7 @@ import pytest
 from edge import health, signing_in
 from edge.agent import Agent
 from edge.messages import SignIn, SignInFact
-from edge.model import DeviceFault, StaffRole, UidKind
+from edge.model import DeviceFault, StaffRole, SupervisedAct, UidKind
 from edge.pin import PinChecker, hash_pin
 from edge.readers.dialogue import Evidence, Tier
 from edge.readers.reader import CardRead
@@ -75,7 +75,7 @@ def give_pin(bench: Bench, desk: HandDesk, pin: str) -> None:
 
 def sign_in(bench: Bench, desk: HandDesk, number: int, role: str, pin: str = "") -> None:
     start = "supervise_start" if role == "supervisor" else "sign_in_start"
-    assert ask(bench, start, role=role)["ok"]
+    assert ask(bench, start, role=role, act="refund")["ok"]
     bench.tap(number)
     if staff_screen(bench)["dialogue"]["step"] == "pin":
         give_pin(bench, desk, pin or pin_of(number))
@@ -325,11 +325,17 @@ def test_a_supervisor_is_good_for_one_action(till: tuple[Bench, HandDesk]) -> No
     sign_in(bench, desk, CASHIER, "cashier")
     sign_in(bench, desk, SUPERVISOR, "supervisor")
     assert bench.agent.staff.cashier(bench.clock.moment()) == id_of(CASHIER), "stays signed in"
-    assert bench.agent.staff.supervise(bench.clock.moment()) == id_of(SUPERVISOR)
-    assert bench.agent.staff.supervise(bench.clock.moment()) == "", "used up"
+    supervise = bench.agent.staff.supervise
+    assert staff_screen(bench)["proved"] == "refund"
+    for act in set(SupervisedAct) - {SupervisedAct.REFUND}:
+        assert supervise(bench.clock.moment(), act) == "", "another act"
+    assert supervise(bench.clock.moment(), SupervisedAct.REFUND) == id_of(SUPERVISOR)
+    assert supervise(bench.clock.moment(), SupervisedAct.REFUND) == "", "used up"
+    for other in ("", "void", None, ["refund"]):
+        assert not ask(bench, "supervise_start", act=other)["ok"]
     sign_in(bench, desk, SUPERVISOR, "supervisor")
     bench.step(signing_in.SUPERVISED_MS_MAX)
-    assert bench.agent.staff.supervise(bench.clock.moment()) == "", "too late"
+    assert supervise(bench.clock.moment(), SupervisedAct.REFUND) == "", "too late"
     sign_in(bench, desk, CASHIER, "supervisor")
     assert notice(bench) == "no_role"
 

@@ -135,6 +135,27 @@ def test_a_till_that_is_alone_serves_strangers_unconfirmed(
         assert screen["state"] == expected, "a stranger gets one meal a slot"
 
 
+def test_tills_that_the_city_names_live_count_as_heard_for_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The school's own network is gone, the city is there: nobody is a stranger."""
+    rights = {(n, "e1"): entitlement(owner_till=OTHER) for n in (3, 4, 5)}
+    with open_till(tmp_path, monkeypatch, Lists(rights=rights)) as till:
+        tenders = {"tenders": ["entitlement"]}
+
+        def caveats(number: int) -> set[Caveat]:
+            assert till.sell(number, ("soup", 1), tender=tenders)["state"] == "sold"
+            sale = till.last()
+            assert isinstance(sale, SaleFact)
+            return set(sale.caveats)
+
+        assert caveats(3) == {Caveat.ALONE, Caveat.UNCONFIRMED}
+        till.named_live(OTHER)
+        assert caveats(4) == set()
+        till.bench.step(60_000)
+        assert caveats(5) == {Caveat.ALONE, Caveat.UNCONFIRMED}
+
+
 def test_the_customers_side_does_not_tell_who_eats_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

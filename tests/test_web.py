@@ -38,7 +38,15 @@ from edge.model import DeviceFault, Station
 from edge.requests import HANDLERS, SCREEN_REQUESTS
 from edge.settings import DeviceSettings
 from edge.trust import read_key
-from edge.web import CONNECTIONS_MAX, Gateway, PacedSelector, ScreensServer, load_token, token_path
+from edge.web import (
+    CONNECTIONS_MAX,
+    Gateway,
+    PacedSelector,
+    ScreensServer,
+    guardian_token_path,
+    load_token,
+    token_path,
+)
 from edge.web_app import BURST, PAGES, RATE_A_S, STREAMS_MAX, App, Bucket
 from hil.bench.station import build, uid_of
 
@@ -428,12 +436,12 @@ def test_a_taken_port_stops_nothing_and_is_tried_again(
 
 
 def test_the_token_is_made_once_and_for_this_station_alone(made: DeviceSettings) -> None:
-    token = load_token(made)
-    assert len(token) >= 32 and load_token(made) == token
     path = token_path(made)
+    token = load_token(path)
+    assert len(token) >= 32 and load_token(path) == token
     assert path.stat().st_mode & 0o777 == 0o600
     path.chmod(0o644)
-    assert load_token(made) != token, "others could have read it"
+    assert load_token(path) != token, "others could have read it"
 
 
 def test_a_screen_on_the_network_needs_the_token_and_tls(made: DeviceSettings) -> None:

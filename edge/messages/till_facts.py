@@ -87,6 +87,19 @@ class SaleFact(Fact, frozen=True, kw_only=True, tag="sale"):
     cashier: str = ""
     supervisor: str = ""  # Who answered for an emergency meal or an allergen override.
     overridden: PurchaseReason | None = None
+    # Pieces by category that the account pays for, where other tenders pay for the rest of them.
+    account_pieces: dict[str, int] | None = None
+
+    def pieces(self) -> dict[str, int]:
+        """By category, what counts against limits by the piece: a meal by right is no piece of the
+        family's. Never more than were sold."""
+        sold: dict[str, int] = {}
+        for line in self.lines:
+            sold[line.category] = sold.get(line.category, 0) + line.quantity
+        if self.account_pieces is None:
+            return sold
+        own = {name: min(n, sold.get(name, 0)) for name, n in self.account_pieces.items()}
+        return {name: n for name, n in own.items() if n > 0}
 
 
 class SaleRefused(Fact, frozen=True, kw_only=True, tag="sale_refused"):
@@ -199,7 +212,11 @@ class CloseRange(Wire, frozen=True, kw_only=True):
 
 
 class CloseOut(Fact, frozen=True, kw_only=True, tag="close_out"):
-    """The day's end (Z): equals the journal over its ranges."""
+    """The day's end (Z): equals the journal over its ranges.
+
+    A duplicate is a basket refused because its meal had been served already (`meal_used`). A card
+    shown twice for one sale is no fact; two tills that served one meal are the city's to find.
+    """
 
     number: int  # From 1, in this journal.
     ranges: tuple[CloseRange, ...]
@@ -210,3 +227,4 @@ class CloseOut(Fact, frozen=True, kw_only=True, tag="close_out"):
     unsent: int
     business_date: str
     cashier: str
+    duplicates: int = 0

@@ -1,5 +1,5 @@
-"""Tills that the city named live, in `sync.db`: as good as heard on the school's own network, because
-what they serve comes here through the city.
+"""Tills that the city named live, in `sync.db`: as good as heard on the school's own network,
+because what they serve comes here through the city.
 
 The naming is in a signed welcome that answers our own nonce, so nobody can say it again later; it
 is timed by the monotonic clock from the hello on, and counts for nothing after a restart.

@@ -9,12 +9,10 @@ edge's own. Small scopes (settings, menu) are kept in memory and read again when
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from functools import wraps
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from edge.area import Side, inside, latest
 from edge.messages import (
@@ -34,21 +32,16 @@ from edge.model import (
     Moment,
     PurchaseView,
     Station,
-    Version,
 )
 from edge.offline_cache import sides
 from edge.offline_cache.apply import (
-    InForce,
-    PictureMeta,
     held_scope_keys,
-    in_force,
-    newer,
     picture_meta,
-    picture_path,
 )
 from edge.offline_cache.list_rows import admission_category, cardholder, members, person
 from edge.offline_cache.live_tills import live_tills
 from edge.offline_cache.marks import StoreView, TimeAnchor, store_view, time_anchor
+from edge.offline_cache.opened import MUSEUM, Open, Opened, list_state, noting
 from edge.offline_cache.peer_books import fact_of_peer
 from edge.offline_cache.peers import Known, PeerState, known, peer_states
 from edge.offline_cache.purchases import (
@@ -60,63 +53,26 @@ from edge.offline_cache.purchases import (
 from edge.offline_cache.sides import LANE_STATIONS, unknown_lanes
 from edge.offline_cache.small_lists import SmallLists, with_menu, with_settings
 from edge.offline_cache.standing import log_level
-from edge.offline_cache.store import FileKind, file_id, open_reader, reading, telling
-
-MUSEUM: Final = "museum"  # The scope of all sites, known to admission stations alone.
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
+from edge.offline_cache.store import file_id, reading, telling
 
 
-@dataclass(slots=True)
-class _Open:
-    pointer: InForce
-    db: sqlite3.Connection
-
-
-def _noting(
-    method: Callable[Concatenate[Cache, _P], _R],
-) -> Callable[Concatenate[Cache, _P], _R]:
-    """Errors as `telling` gives them; and the picture read last is a suspect of it. sync looks at
-    all of that one, so an innocent one costs nothing."""
-
-    @wraps(method)
-    def told(self: Cache, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        self._reading = None
-        try:
-            with telling():
-                return method(self, *args, **kwargs)
-        except (CorruptData, DeviceFault):
-            self._suspect()
-            raise
-
-    return told
-
-
-class Cache:
+class Cache(Opened):
     """edge's reading side of everything the city sent."""
 
     def __init__(
         self, folder: Path, *, device: str, site: str, journal: sqlite3.Connection
     ) -> None:
-        self.folder = folder
+        super().__init__(folder, site=site)
         self.device = device
-        self.scopes = {name: f"{site}/{name}" for name in ("people", "money", "menu", "settings")}
-        self.scopes[MUSEUM] = f"city/{MUSEUM}"
         self.small = SmallLists(
             site=None, schedules=MappingProxyType({}), products=MappingProxyType({}), menu=None
         )
         self._journal = journal
-        self._sync: sqlite3.Connection | None = None
-        self._sync_id: tuple[int, int] | None = None
-        self.suspects: dict[str, int] = {}  # Scope -> generation that could not be read.
-        self._reading: InForce | None = None  # The picture that was asked for last.
-        self._open: dict[str, _Open] = {}
         self._small_at: dict[str, tuple[int, VersionMark] | None] = {}
 
     # -------------------------------------------------------------- what sync has for us
 
-    @_noting
+    @noting
     def refresh(self) -> None:
         """Look for a new picture of a small scope; called when rung and every second."""
         sync_id = file_id(self.folder / "sync.db")
@@ -145,12 +101,12 @@ class Cache:
         if problem is not None:
             raise problem
 
-    @_noting
+    @noting
     def sealed_keys(self) -> list[ScopeKey]:
         db = self._sync_db()
         return [] if db is None else held_scope_keys(db)
 
-    @_noting
+    @noting
     def anchor(self) -> TimeAnchor | None:
         """The newest time the city signed, or None while it has not."""
         db = self._sync_db()
@@ -161,7 +117,7 @@ class Cache:
         db = self._sync_db()
         return "" if db is None else log_level(db)
 
-    @_noting
+    @noting
     def acknowledged(self, stream: str, epoch: str) -> int:
         """Up to which sequence the city has committed a stream."""
         db = self._sync_db()
@@ -174,7 +130,7 @@ class Cache:
         )
         return 0 if row is None else int(row[0])
 
-    @_noting
+    @noting
     def store_view(self) -> StoreView | None:
         """What sync knows of our `main`, and whose store it is; None while there is no store."""
         db = self._sync_db()
@@ -183,7 +139,7 @@ class Cache:
         with reading(db):
             return store_view(db, Stream.MAIN)
 
-    @_noting
+    @noting
     def included(self) -> dict[str, int]:
         """Epoch of this device -> up to which fact the money picture in force includes it."""
         opened = self._picture(self.scopes["money"])
@@ -194,7 +150,7 @@ class Cache:
             e.epoch: e.sequence for e in vector if (e.device, e.stream) == (self.device, "main")
         }
 
-    @_noting
+    @noting
     def waiting_orders(self, after_counter: int) -> list[tuple[int, bytes]]:
         """Orders that sync verified and edge has not answered: (counter, signed payload)."""
         db = self._sync_db()
@@ -206,13 +162,13 @@ class Cache:
         )
         return rows.fetchall()
 
-    @_noting
+    @noting
     def identifier_version(self, scope: str) -> int:
         """Which version of the scope's identifier key its picture was made with; 0: no picture."""
         opened = self._picture(scope)
         return 0 if opened is None else picture_meta(opened.db).identifier_key_version
 
-    @_noting
+    @noting
     def list_states(self, moment: Moment) -> dict[str, ListState]:
         """Every scope in force, with its age, for status and health."""
         states = {}
@@ -220,16 +176,16 @@ class Cache:
             opened = self._picture(scope)
             if opened is not None:
                 meta = picture_meta(opened.db)
-                states[scope] = _list_state(opened.pointer, meta, moment)
+                states[scope] = list_state(opened.pointer, meta, moment)
         return states
 
-    @_noting
+    @noting
     def peers_known(self) -> Known | None:
         """How far other tills' facts are known: every lookup from here on rests on them."""
         db = self._sync_db()
         return None if db is None else known(db)
 
-    @_noting
+    @noting
     def peer_states(self, moment: Moment) -> dict[str, PeerState]:
         """Who of the school's devices is heard, and what they reported."""
         db = self._sync_db()
@@ -237,7 +193,7 @@ class Cache:
 
     # ------------------------------------------------------------------------ one tap
 
-    @_noting
+    @noting
     def access_view(self, credential_id: str, zone_id: str, moment: Moment) -> CacheView:
         """What an access decision needs, all of it from one version of the list."""
         opened = self._picture(self.scopes["people"])
@@ -246,7 +202,7 @@ class Cache:
                 people=None, hot_listed=False, credential=None, cardholder=None, last_direction=None
             )
         with reading(opened.db) as db:
-            people = _list_state(opened.pointer, picture_meta(db), moment)
+            people = list_state(opened.pointer, picture_meta(db), moment)
             hot_why, credential, cardholder = person(
                 db, credential_id, self.small.windows_on(moment.local_date)
             )
@@ -267,23 +223,23 @@ class Cache:
             else None,
         )
 
-    @_noting
+    @noting
     def admission_view(self, credential_id: str, moment: Moment) -> AdmissionView:
         """What the list of all the city's visitors says of one card."""
         opened = self._picture(self.scopes[MUSEUM])
         if opened is None:
             return AdmissionView(visitors=None, category=None)
         with reading(opened.db) as db:
-            state = _list_state(opened.pointer, picture_meta(db), moment)
+            state = list_state(opened.pointer, picture_meta(db), moment)
             category = admission_category(db, credential_id)
         return AdmissionView(visitors=state, category=category)
 
-    @_noting
+    @noting
     def person(self, cardholder_id: str, moment: Moment) -> Cardholder | None:
         """Somebody of the list of people by id; None for who is not on it."""
         return self.persons((cardholder_id,), moment).get(cardholder_id)
 
-    @_noting
+    @noting
     def persons(self, cardholder_ids: Iterable[str], moment: Moment) -> dict[str, Cardholder]:
         """Those of them who are on the list of people, all from one version of it."""
         opened = self._picture(self.scopes["people"])
@@ -296,12 +252,12 @@ class Cache:
 
     # ------------------------------------------------------------------- who is where
 
-    @_noting
+    @noting
     def inside(self, moment: Moment) -> dict[str, list[str]]:
         """Zone -> who is in it today, by own passages and what is known of the peers'."""
         return inside(sides.all_sides(self._journal, self._sync_db(), moment))
 
-    @_noting
+    @noting
     def present(self, moment: Moment, group: str = "") -> frozenset[str]:
         """Who is anywhere inside now: everybody, or the members of one group. At a pre-school the
         children among them follow from handovers."""
@@ -314,7 +270,7 @@ class Cache:
         with reading(opened.db) as db:
             return present & members(db, group)
 
-    @_noting
+    @noting
     def alone(self, moment: Moment) -> bool:
         """Whether a lane of the school, other than this device, is not heard now, or says more
         than is known here: then nobody can tell who passed there."""
@@ -328,7 +284,7 @@ class Cache:
         db = self._sync_db()
         return db is None or not moment.clock_trusted or bool(unknown_lanes(db, others, moment))
 
-    @_noting
+    @noting
     def purchase_view(
         self, credential_id: str, moment: Moment, *, cardholder_id: str = ""
     ) -> PurchaseView:
@@ -352,7 +308,7 @@ class Cache:
                 if person is None
                 else read_base(db, None if people is None else people.db, person)
             )
-        money, vector = _list_state(opened.pointer, meta, moment), vector_of(meta)
+        money, vector = list_state(opened.pointer, meta, moment), vector_of(meta)
         if above is None or base is None:
             return replace(view, money=money, vector=vector)
         return replace(
@@ -376,7 +332,7 @@ class Cache:
             name for name, row in roster if row.station is Station.TILL and name != self.device
         )
 
-    @_noting
+    @noting
     def heard_tills(self, moment: Moment) -> frozenset[str]:
         """Those of them that are heard now, in the school or by the city."""
         db = self._sync_db()
@@ -387,13 +343,13 @@ class Cache:
         heard = live | {name for name, state in states.items() if state.heard}
         return heard & frozenset(self.tills)
 
-    @_noting
+    @noting
     def peer_fact(self, device: str, epoch: str, sequence: int) -> Fact | None:
         """A fact of another till, as long as it is held here."""
         db = self._sync_db()
         return None if db is None else fact_of_peer(db, device, epoch, sequence)
 
-    @_noting
+    @noting
     def money_rows(self) -> tuple[VersionMark, str] | None:
         """Version of the money picture in force, and a word that changes when its rows do: a
         vector alone that moved on is nothing to tell of."""
@@ -414,14 +370,6 @@ class Cache:
         inside `telling`."""
         return self._sync_db()
 
-    def close(self) -> None:
-        for opened in self._open.values():
-            opened.db.close()
-        self._open.clear()
-        if self._sync is not None:
-            self._sync.close()
-            self._sync = None
-
     # ----------------------------------------------------------------------- helpers
 
     def _people_only(
@@ -432,7 +380,7 @@ class Cache:
         found: tuple[str | None, Credential | None, Cardholder | None] = (None, None, None)
         if opened is not None:
             with reading(opened.db) as db:
-                people = _list_state(opened.pointer, picture_meta(db), moment)
+                people = list_state(opened.pointer, picture_meta(db), moment)
                 windows = self.small.windows_on(moment.local_date)
                 if cardholder_id:
                     found = (None, None, cardholder(db, cardholder_id, windows))
@@ -454,56 +402,9 @@ class Cache:
         heard = sides.peers_of(self._sync_db(), cardholder_id, zone_id, moment)
         return latest((own, *heard) if own is not None else heard)
 
-    def _sync_db(self) -> sqlite3.Connection | None:
-        if self._sync is None:
-            self._sync_id = file_id(self.folder / "sync.db")
-            self._sync = open_reader(self.folder / "sync.db", FileKind.SYNC)
-        return self._sync
-
-    def _picture(self, scope: str) -> _Open | None:
-        """The picture in force now; reopened when its pointer has moved."""
-        sync = self._sync_db()
-        pointer = None if sync is None else in_force(sync, scope)
-        opened = self._open.get(scope)
-        self._reading = pointer
-        if pointer is None:
-            return None
-        if self.suspects.get(scope, pointer.generation) != pointer.generation:
-            del self.suspects[scope]  # Another has taken its place.
-        if opened is not None and opened.pointer.generation == pointer.generation:
-            opened.pointer = pointer
-            return opened
-        path = picture_path(self.folder, scope, pointer.generation)
-        db = open_reader(path, FileKind.PICTURE)
-        if db is None:
-            raise CorruptData(f"{path}: in force, but not there; sync will fetch it again")
-        if opened is not None:
-            opened.db.close()
-        self._open[scope] = _Open(pointer, db)
-        return self._open[scope]
-
-    def _suspect(self) -> None:
-        """Of the picture asked for last; of none when the trouble lay elsewhere."""
-        if self._reading is not None:
-            self.suspects[self._reading.scope] = self._reading.generation
-
-    def _read_small(self, name: str, opened: _Open | None) -> None:
+    def _read_small(self, name: str, opened: Open | None) -> None:
         if opened is None:
             return
         with reading(opened.db) as db:
             read_anew = with_settings if name == "settings" else with_menu
             self.small = read_anew(self.small, db)
-
-
-def _list_state(pointer: InForce, meta: PictureMeta, moment: Moment) -> ListState:
-    """Version and age. With a trusted clock the age counts from the head's `issued`, else from
-    reception on the monotonic clock; across a reboot without trusted time it cannot be told."""
-    age_s: int | None = None
-    if newer(pointer.floor, meta.version):
-        pass  # Below what was in force before: an old list until it has caught up.
-    elif moment.clock_trusted:
-        age_s = max(0, (moment.wall_ms - pointer.issued_utc_ms) // 1000)
-    elif pointer.received_boot == moment.boot:
-        age_s = max(0, (moment.mono_ms - pointer.received_mono_ms) // 1000)
-    version = Version(list_epoch=meta.version.list_epoch, number=meta.version.number)
-    return ListState(version=version, age_s=age_s, issued_utc_ms=pointer.issued_utc_ms)

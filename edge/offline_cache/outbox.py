@@ -15,6 +15,8 @@ import msgspec
 from edge.messages import (
     NO_DIGEST,
     AccessFact,
+    OrderAnswer,
+    OrderOutcome,
     Override,
     PassageFact,
     ReferralEnded,
@@ -181,24 +183,33 @@ def known_digest(db: sqlite3.Connection, life: Life, sequence: int) -> str | Non
     return None if row is None else decode_fact_key(row[0]).previous
 
 
+RESTARTED: Final = "restarted"  # Why an order was not done: its process ended meanwhile.
 UNENDED_LOOK: Final = 256  # Our choice: a lane's wait is seconds; this is minutes of a rush.
 
 
-def unended_grants(db: sqlite3.Connection, life: Life) -> list[AccessFact | Override]:
+def unended_grants(db: sqlite3.Connection, life: Life) -> list[AccessFact | Override | OrderAnswer]:
     """Of the newest facts, the grants that no passage has ended: the agent was gone before it.
-    An admission (it has a tariff) is none of them: no lane may have been opened for it."""
+    An admission (it has a tariff) is none of them: no lane may have been opened for it. Nor is an
+    order that a lane would not take; of one that was cut off, nobody knows whether it opened."""
     rows = db.execute(
         "SELECT body FROM facts WHERE life = ? AND sequence > ?"
-        " AND kind IN ('access', 'override', 'passage') ORDER BY sequence",
+        " AND kind IN ('access', 'override', 'passage', 'order_answer', 'order_outcome')"
+        " ORDER BY sequence",
         (life.life, life.head - UNENDED_LOOK),
     )
-    grants: dict[str, AccessFact | Override] = {}
+    grants: dict[str, AccessFact | Override | OrderAnswer] = {}
+    orders: dict[int, str] = {}  # Counter -> the grant it is.
     for (body,) in rows:
         match decode_fact(body):
             case AccessFact(outcome=Outcome.GRANT, tariff=None) | Override() as grant:
                 grants[f"{grant.epoch}.{grant.sequence}"] = grant
             case PassageFact(passage=str(passage)):
                 grants.pop(passage, None)
+            case OrderAnswer(accepted=True, access_point=str()) as opened:
+                key = orders[opened.counter] = f"{opened.epoch}.{opened.sequence}"
+                grants[key] = opened
+            case OrderOutcome(done=False) as refused if refused.why != RESTARTED:
+                grants.pop(orders.get(refused.counter, ""), None)
             case _:
                 pass
     return list(grants.values())

@@ -344,9 +344,10 @@ def peers_sides(
     sync_db: sqlite3.Connection, cardholder_id: str, zone_id: str
 ) -> tuple[PeerSide, ...]:
     """A person's last passage at each other lane of a zone."""
-    if schema_version(sync_db) < 2:
+    schema = schema_version(sync_db)
+    if schema < 2:
         return ()
-    passage = "passage" if schema_version(sync_db) >= 3 else "''"
+    passage = "passage" if schema >= 3 else "''"
     rows = sync_db.execute(
         f"SELECT device, direction, wall_ms, clock, {passage} FROM peer_sides"
         " WHERE cardholder_id = ? AND zone_id = ?",

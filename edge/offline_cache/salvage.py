@@ -64,11 +64,13 @@ def _open(damaged: Path) -> tuple[sqlite3.Connection, bool] | None:
             return db, False
     if db is not None:
         db.close()
-    copy = _copy_of(damaged)
-    if not copy_under_new_contents(damaged, copy, FileKind.JOURNAL):
-        copy.unlink(missing_ok=True)
-        return None
-    db = open_reader(copy, FileKind.JOURNAL)
+    copy, db = _copy_of(damaged), None
+    try:
+        if copy_under_new_contents(damaged, copy, FileKind.JOURNAL):
+            db = open_reader(copy, FileKind.JOURNAL)
+    finally:
+        if db is None:
+            copy.unlink(missing_ok=True)
     return None if db is None else (db, True)
 
 

@@ -41,9 +41,7 @@ def peers_of(
     if sync_db is None or not moment.clock_trusted:
         return ()
     return tuple(
-        Side(
-            direction=said.direction, wall_ms=said.wall_ms, trusted=True, passage=said.passage
-        )
+        Side(direction=said.direction, wall_ms=said.wall_ms, trusted=True, passage=said.passage)
         for said in peers_sides(sync_db, cardholder_id, zone_id)
         if said.clock in TRUSTED and said.wall_ms >= moment.day_start_ms
     )

@@ -56,16 +56,13 @@ def effects_of(fact: Fact | None) -> Effects | None:
     """None: it changes nothing at a till."""
     match fact:
         case SaleFact():
-            spent, pieces = _spent(fact), dict[str, int]()
-            for line in fact.lines:
-                pieces[line.category] = pieces.get(line.category, 0) + line.quantity
+            spent = _spent(fact)
             meals = (meal_claim(fact.business_date, m.slot, m.entitlement) for m in fact.meals)
             return Effects(
                 account=fact.account,
                 business_date=fact.business_date,
                 amount_minor_by_purse=spent,
-                # Of what the account pays for: a meal by right is no piece of the family's.
-                pieces_by_category=pieces if any(n > 0 for n in spent.values()) else {},
+                pieces_by_category=fact.pieces() if any(n > 0 for n in spent.values()) else {},
                 ends=None if fact.hold is None else (fact.epoch, fact.hold),
                 cardholder=fact.cardholder,
                 claims=(*meals, *(preorder_claim(p.preorder) for p in fact.preorders)),

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from edge.messages import CloseOut, Fact, SaleFact, Void
-from edge.model import Tender
+from edge.messages import CloseOut, Fact, SaleFact, SaleRefused, Void
+from edge.model import PurchaseReason, Tender
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,7 @@ class Totals:
     count_by_kind: Mapping[str, int]
     voids_by_cashier: Mapping[str, int]
     overrides_by_cashier: Mapping[str, int]  # Emergency meals, and allergens answered for.
+    duplicates: int  # Baskets refused because their meal had been served already.
 
 
 def totals_of(facts: Iterable[Fact]) -> Totals:
@@ -30,6 +31,7 @@ def totals_of(facts: Iterable[Fact]) -> Totals:
     voids: dict[str, int] = {}
     overrides: dict[str, int] = {}
     sales: dict[tuple[str, int], SaleFact] = {}
+    duplicates = 0
     for fact in facts:
         _count(kinds, str(fact.__struct_config__.tag))
         match fact:
@@ -43,6 +45,8 @@ def totals_of(facts: Iterable[Fact]) -> Totals:
                 if sale is not None:
                     _pay(tenders, sale, -1)
                 _count(voids, fact.cashier)
+            case SaleRefused():
+                duplicates += fact.reason is PurchaseReason.MEAL_USED
             case _:
                 pass
     return Totals(
@@ -50,6 +54,7 @@ def totals_of(facts: Iterable[Fact]) -> Totals:
         count_by_kind=dict(sorted(kinds.items())),
         voids_by_cashier=dict(sorted(voids.items())),
         overrides_by_cashier=dict(sorted(overrides.items())),
+        duplicates=duplicates,
     )
 
 
@@ -61,6 +66,7 @@ def equals_journal(close_out: CloseOut, facts: Iterable[Fact]) -> bool:
         and close_out.count_by_kind == totals.count_by_kind
         and close_out.voids_by_cashier == totals.voids_by_cashier
         and close_out.overrides_by_cashier == totals.overrides_by_cashier
+        and close_out.duplicates == totals.duplicates
     )
 
 

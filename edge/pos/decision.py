@@ -97,6 +97,7 @@ class PurchaseDecision:
     meals: tuple[str, ...] = ()  # Entitlements used.
     preorders: tuple[Collected, ...] = ()
     account_minor_by_purse: Mapping[str, int] = field(default_factory=dict)
+    on_account: tuple[SoldLine, ...] = ()  # What of the lines the account pays for.
     overridden: PurchaseReason | None = None  # What a supervisor answers for.
     needs_hold: bool = False  # Refused for the cap alone; a hold that gets covered would sell it.
 
@@ -248,6 +249,7 @@ def _sale(case: _Case, basket: Basket, plan: Plan) -> PurchaseDecision:
         meals=tuple(one.entitlement.entitlement_id for one in plan.meals),
         preorders=plan.preorders,
         account_minor_by_purse=plan.account_minor_by_purse,
+        on_account=plan.on_account,
         overridden=overridden,
     )
 
@@ -300,10 +302,11 @@ def _money_reason(case: _Case, plan: Plan, account: Account | None) -> _Found:
     amounts = plan.account_minor_by_purse
     total_minor = sum(amounts.values())
     if case.ask.emergency:
+        if case.presentation.ambiguous:
+            return _Found(PurchaseReason.TIER_LIMIT, total_minor)  # Whose debt would it be?
         short_minor = _short_minor(total_minor, case.policy.emergency_minor_max)
-        return _Found(
-            PurchaseReason.FUNDS if short_minor else PurchaseReason.AUTHORIZED, short_minor
-        )
+        reason = PurchaseReason.FUNDS if short_minor else PurchaseReason.AUTHORIZED
+        return _Found(reason, short_minor)
     if account is not None and _categories_over(case, plan, account):
         return _Found(PurchaseReason.ITEM_LIMIT)
     if account is not None:
@@ -356,8 +359,7 @@ def _cap_reason(case: _Case, amounts: Mapping[str, int]) -> _Found:
     if has_hole(view.peers):
         return _Found(PurchaseReason.CAP)
     if hold is not None:
-        device = case.policy.device
-        covered = covered_up_to(device, hold.epoch, view.vector, view.peers)
+        covered = covered_up_to(case.policy.device, hold.epoch, view.vector, view.peers)
         if hold.sequence <= covered or not view.peers:
             return _Found(PurchaseReason.AUTHORIZED)
         return _Found(PurchaseReason.CAP, needs_hold=True)

@@ -89,6 +89,7 @@ def close_out_slip(report: CloseOut, *, site: str, device: str, when: str, width
         if report.count_by_kind.get(kind):
             lines += _pair(word, str(report.count_by_kind[kind]), width)
     lines += _pair("Решений старшего", str(sum(report.overrides_by_cashier.values())), width)
+    lines += _pair("Повторов питания", str(report.duplicates), width)
     for one in report.ranges[-RANGES_MAX:]:
         lines += _pair(f"Записи {one.epoch[:8]}", f"{one.first}-{one.last}", width)
     lines += _pair("Не передано", str(report.unsent), width)

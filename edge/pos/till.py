@@ -140,6 +140,7 @@ class Wish:
 
     ask: Ask = field(default_factory=Ask)
     supervisor: str = ""  # Who answers for an emergency meal or an allergen.
+    cardholder_id: str = ""  # Who was refused this basket: a supervisor's word is for nobody else.
     why: str = ""  # The cashier's word for what is given in place of what was ordered.
     collects: bool = False  # Nothing is rung up: the card's pre-orders are the basket.
 
@@ -267,12 +268,22 @@ class TillState:
         assert self.deciding is not None and basket.lines
         return replace(self, deciding=replace(self.deciding, basket=basket))
 
-    def answer(self, decision: PurchaseDecision, *, now_ms: int) -> TillState:
-        """The decision on `deciding`, committed. Sold: the basket is gone. Else it still waits."""
+    def met(self, cardholder_id: str) -> TillState:
+        """Whose card is being decided on: a supervisor's word for another is dropped."""
+        if not cardholder_id or self.wish.cardholder_id in ("", cardholder_id):
+            return self
+        return replace(self, wish=_without_word(self.wish))
+
+    def answer(
+        self, decision: PurchaseDecision, *, now_ms: int, cardholder_id: str = ""
+    ) -> TillState:
+        """The decision on `deciding`, committed. Sold: the basket is gone. Else it still waits, and
+        a supervisor's word for it is for this cardholder."""
         deciding = self.deciding
         assert deciding is not None
         same = decision.total_minor == deciding.basket.total_minor
-        assert same or decision.preorders, "what was ordered has the price it was ordered at"
+        ordered = bool(decision.preorders) or not decision.sold  # At the price it was ordered at.
+        assert same or ordered, "a sale has the price of its basket"
         answered = Answered(
             credential_id=deciding.credential_id,
             basket=deciding.basket,
@@ -284,6 +295,8 @@ class TillState:
         state = replace(self, deciding=None, answered=answered, shown=shown, touched_at_ms=now_ms)
         if decision.sold:
             return replace(state, basket=Basket(), charged_at_ms=None, wish=Wish())
+        refused = cardholder_id or self.wish.cardholder_id
+        state = replace(state, wish=replace(self.wish, cardholder_id=refused))
         if state.charged_at_ms is not None:
             return replace(state, charged_at_ms=now_ms)
         return state
@@ -327,7 +340,7 @@ class TillState:
 
     def _edited(self, basket: Basket, now_ms: int) -> TillState:
         assert self.deciding is None
-        wish = self.wish if basket.lines else Wish()
+        wish = _without_word(self.wish) if basket.lines else Wish()
         return replace(
             self,
             basket=basket,
@@ -359,6 +372,12 @@ class TillState:
         decision = self.answered.decision
         until_ms = now_ms + _shown_ms(decision)
         return replace(self, shown=Shown(decision=decision, repeated=True, until_ms=until_ms))
+
+
+def _without_word(wish: Wish) -> Wish:
+    """A supervisor answers for the basket and the child that were seen, and for no other."""
+    ask = replace(wish.ask, emergency=False, override_allergens=False)
+    return replace(wish, ask=ask, supervisor="", cardholder_id="")
 
 
 def _shown_ms(decision: PurchaseDecision) -> int:

@@ -51,9 +51,6 @@ class Switch(Protocol):
 
     def off(self) -> None: ...
 
-    def counts(self) -> dict[str, int]:
-        return {}
-
     def close(self) -> None: ...
 
 
@@ -153,6 +150,9 @@ class BoundedLines:
     def problems(self) -> tuple[str, ...]:
         with self._changed:
             return tuple(output.fault for output in self._outputs.values() if output.fault)
+
+    def counts(self) -> dict[str, int]:
+        return {}
 
     def close(self) -> None:
         atexit.unregister(self.close)

@@ -1,7 +1,7 @@
 """What stands on the lane's screen for the security officer and the child in front of it.
 
 One big word, one colour, the reason under it in the reader's language. Pure: the shell brings the
-opened name, and says when the screen goes back to waiting.
+opened name, and says when the screen goes back to waiting. The English is `english.py`'s.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class LaneView:
 
     word: str
     light: Light
-    state: str  # idle, granted, taken, not_taken, refused, ask, forced, lockdown, down
+    state: str  # idle, granted, taken, not_taken, refused, ask, forced, held, unknown, fire,
+    #           lockdown, down
     text: str = ""  # The reason, as a sentence.
     reason: str = ""  # Its name for ever.
     name: str = field(default="", repr=False)
@@ -154,13 +155,33 @@ def passed(result: PassageResult, before: LaneView, *, now_ms: int) -> LaneView:
             passage=before.passage,
             until_ms=until_ms,
         )
+    if result is PassageResult.FIRE_RELEASE:
+        return LaneView(
+            word="ПРОХОД СВОБОДЕН",
+            light=Light.GREEN,
+            state="fire",
+            text="Пожарная тревога: проход свободен",
+            passage=before.passage,
+            until_ms=until_ms,
+        )
+    if result is PassageResult.UNKNOWN:
+        return LaneView(
+            word="ЕЩЁ РАЗ",
+            light=Light.AMBER,
+            state="unknown",
+            text="Турникет не ответил: приложите карту ещё раз",
+            passage=before.passage,
+            until_ms=until_ms,
+        )
+    text = {
+        PassageResult.FORCED: "Проход без разрешения: посмотрите на турникет",
+        PassageResult.HELD: "Турникет не закрылся: посмотрите на него",
+    }[result]
     return LaneView(
         word="ВНИМАНИЕ",
         light=Light.RED,
         state=result.value,
-        text="Проход без разрешения: посмотрите на турникет"
-        if result is PassageResult.FORCED
-        else "Турникет не закрылся: посмотрите на него",
+        text=text,
         until_ms=now_ms + REFERRED_SHOWN_MS,
     )
 

@@ -27,7 +27,7 @@ from edge.messages import (
 )
 from edge.model import ClockQuality, PassageResult, Station
 from hil.city.desk import Desk
-from hil.city.intake import CityCore
+from hil.city.intake import LIVE_MS_MAX, CityCore
 from hil.city.store import Cursor, StreamKey
 from tests.city.sham import EPOCH, NOON_MS, SITE, Sham, make_core
 
@@ -81,6 +81,27 @@ def test_the_welcome_answers_the_nonce_with_time_high_waters_and_versions(till: 
         EPOCH: (4, digest_of(till.facts[3])),
     }
     assert set(welcome.wanted) == {f"{SITE}/{p}" for p in ("people", "money", "menu", "settings")}
+
+
+def test_a_till_is_told_which_other_tills_the_city_hears(till: Sham, core: CityCore) -> None:
+    """Tills of the roster that are connected and spoke just now: no lane, no till that is silent,
+    that said goodbye, or that was revoked; and never the one that asks."""
+    others = {name: Sham(core, name) for name in ("till-2", "till-3", "till-4", "till-5")}
+    others["gate-1"] = Sham(core, "gate-1", Station.ENTRANCE)
+    assert say_hello(till, "n0").live == ()
+    for name, online, ago_ms in (
+        ("till-2", True, 0),
+        ("till-3", True, LIVE_MS_MAX),
+        ("till-4", False, 0),
+        ("till-5", True, 0),
+        ("gate-1", True, 0),
+    ):
+        status = Status(device=name, online=online, boot="b", connection=1)
+        at_ms = NOON_MS + 5 - ago_ms
+        core.receive(f"mk/v1/d/{name}/status", encode_json(status), at_ms)
+    with core.store.transaction():
+        core.store.execute("UPDATE device SET revoked_ms = 1 WHERE device = 'till-5'")
+    assert say_hello(till, "n2").live == ("till-2",)
 
 
 def test_a_message_that_names_another_device_is_not_believed(till: Sham, core: CityCore) -> None:

@@ -91,6 +91,7 @@ def test_the_days_end_adds_up_and_names_no_cashier() -> None:
     assert lines[0] == "Z-ОТЧЕТ 3" and "ИТОГО                     105.51" in lines
     assert "Отмен                          1" in lines
     assert "Решений старшего               2" in lines
+    assert "Повторов питания               0" in lines
     assert "secret" not in "\n".join(lines) and len(lines) <= LINES_MAX
 
 

@@ -195,7 +195,7 @@ def check_a_lane_goes_on_counts_and_declares(disk: Path) -> None:
         assert keeper.level is Level.FULL and not keeper.status(bench.clock.moment())["reserve"]
         fill(disk)
         granted, number = 0, 0
-        while not bench.gate.unrecorded:
+        while not bench.gate.unwritten.counts:
             number += 1
             assert number < 5_000
             bench.tap(number % 200)
@@ -211,12 +211,14 @@ def check_a_lane_goes_on_counts_and_declares(disk: Path) -> None:
         status = keeper.status(bench.clock.moment())
         assert status["refused"] and status["alarms"]
         assert health.screens(bench.agent, bench.clock.moment())["screens"][0]["disk"] == "refused"
-        missing_now = dict(bench.gate.unrecorded)
+        missing_now = dict(bench.gate.unwritten.counts)
         assert missing_now["access"] >= 5
         filler.unlink()
         bench.step(10_000)
         bench.step(10_000)
-        assert bench.gate.unrecorded == {} and not keeper.status(bench.clock.moment())["refused"]
+        assert (
+            bench.gate.unwritten.counts == {} and not keeper.status(bench.clock.moment())["refused"]
+        )
         found = [fact for fact in bench.facts() if isinstance(fact, Unrecorded)]
         assert [fact.counts for fact in found] == [missing_now]
         bench.step(5_000)

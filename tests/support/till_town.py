@@ -8,7 +8,6 @@ Time stands still unless it is moved.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -23,24 +22,20 @@ from edge.keeper import Keeper
 from edge.messages import (
     ROW_NUMBERS,
     Ack,
-    BaseSeen,
     CredentialRow,
     PeerKind,
     Posting,
-    Row,
     RowKind,
     SaleFact,
-    SaleRefused,
     Stream,
     Void,
     b64u,
     decode_batch,
     decode_fact,
-    decode_json,
     encode_peer,
     peer_signing_input,
 )
-from edge.model import ClockQuality, Moment, Station, UidKind
+from edge.model import ClockQuality, Moment, Station, SupervisedAct, UidKind
 from edge.offline_cache import marks, outbox, peer_own, peers
 from edge.offline_cache.card_counters import CardCounters
 from edge.offline_cache.epochs import meta
@@ -48,8 +43,8 @@ from edge.offline_cache.lookup import Cache
 from edge.offline_cache.peer_lists import PeerLists
 from edge.offline_cache.peers import note_seen, seen_of
 from edge.offline_cache.record import open_journal
+from edge.pos.ledger import available_minor
 from edge.readers.reader import CardRead
-from edge.till_conditions import NOTHING_HELD
 from edge.till_desk import TillDesk
 from hil.city.debits import DebitKind
 from hil.city.desk import Desk
@@ -66,6 +61,7 @@ ANN, ANNS, BOBS = f"{SITE}c0001", f"{SITE}a0001", f"{SITE}a0002"
 SOUP, SOUP_MINOR = "soup-1", 85_00
 SCOPES = tuple(f"{SITE}/{name}" for name in ("settings", "menu", "people", "money"))
 CREDENTIAL = ROW_NUMBERS[RowKind.CREDENTIAL]
+TIER_LIMITED = 4  # Such a card buys little.
 AIR_MAX = 60  # Our choice: what is older is lost.
 
 
@@ -75,7 +71,7 @@ class Anybody:
     def cashier(self, _moment: Moment) -> str:
         return f"{SITE}c9003"
 
-    def supervise(self, _moment: Moment) -> str:
+    def supervise(self, _moment: Moment, _act: SupervisedAct) -> str:
         return f"{SITE}c9003"
 
 
@@ -154,6 +150,7 @@ class Till:
         self.counter.staff = Anybody()
         self.counter.standing.ready(moment)
         self.desk = TillDesk(self.counter, Nameless(), lambda _name: None)  # type: ignore[arg-type]
+        self.town.note(self, (0, ""))  # What it set right: a sale whose light nobody saw.
 
     def close_edge(self) -> None:
         self.cache.close()
@@ -176,6 +173,7 @@ class Till:
             self.seen = known
         self.counter.look(moment)
         self.keeper.look(moment, None)
+        self.keeper.step(moment, busy=False)  # What an old copy had not sent is restated.
         self.step()
 
     def step(self) -> None:
@@ -183,20 +181,27 @@ class Till:
         self.counter.step(self.town.moment())
         self.town.note(self, before)
 
-    def sell(self, quantity: int) -> None:
+    def sell(self, quantity: int, *, pause_ms: int = 5_000) -> None:
+        """The pause: another child, or the same one again, and no nervous second tap."""
         if self.counter.busy:
             return
-        self.town.now_ms += 5_000  # Another child, or the same one again: no nervous second tap.
+        self.town.now_ms += pause_ms
         before = self.journal.head, self.journal.epoch
         self.counter.set_basket([(SOUP, quantity)], self.town.moment())
         self.town.now_ms += 10
         moment = self.town.moment()
         read = CardRead(
-            uid=bytes(7), at_ms=moment.mono_ms, kind=UidKind.ISO14443, tier=3, reader_id="r"
+            uid=bytes(7),
+            at_ms=moment.mono_ms,
+            kind=UidKind.ISO14443,
+            tier=self.town.tier,
+            reader_id="r",
         )
         self.counter.tap(self.town.card, read, moment, None)
         self.town.note(self, before)
-        self.step()  # The light is on.
+        self.step()
+        if pause_ms:
+            self.step()  # The light is on, and noted.
 
     def void(self) -> None:
         sales = list(self.desk.sales())
@@ -373,6 +378,7 @@ class Town:
         for till in self.tills:
             till.fetch()
             till.look()
+        self.tier = 0
         self.card = self._card()
         site = self.tills[0].cache.small.site
         assert site is not None
@@ -392,7 +398,8 @@ class Town:
         for (kind, key), body in sorted(rows.items()):
             if kind == CREDENTIAL:
                 row = msgspec.msgpack.decode(body, type=CredentialRow)
-                if row.cardholder_id == ANN:
+                if row.cardholder_id == ANN and row.tier < TIER_LIMITED:
+                    self.tier = row.tier
                     return b64u(key)
         raise AssertionError("Ann has no card")
 
@@ -451,10 +458,8 @@ class Town:
         return sum(self.core.ledger.balances(ANNS).values())
 
     def shown(self, till: Till) -> int:
-        from edge.pos.ledger import available_minor
-
         view = till.cache.purchase_view(self.card, self.moment())
-        assert view is not NOTHING_HELD and view.account is not None
+        assert view.account is not None
         return sum(
             available_minor(view.account, purse, view.tail, view.vector)
             for purse in view.account.balance_minor_by_purse
@@ -489,6 +494,3 @@ class Town:
 
 def _spent(postings: tuple[Posting, ...]) -> int:
     return -sum(one.amount_minor for one in postings if one.account == ANNS)
-
-
-__all__ = ["BaseSeen", "Iterator", "Row", "SaleRefused", "Town", "decode_json"]

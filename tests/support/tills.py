@@ -34,8 +34,9 @@ from edge.messages import (
     encode_fact,
     encode_pack,
 )
-from edge.model import Category, Moment, PassbackMode, Station
+from edge.model import Category, Moment, PassbackMode, Station, SupervisedAct
 from edge.offline_cache import peers
+from edge.offline_cache.live_tills import store_live
 from edge.offline_cache.store import FileKind, Writer
 from hil.bench import station
 from hil.bench.station import DEVICE
@@ -96,7 +97,7 @@ class Staffed:
     def cashier(self, _moment: Moment) -> str:
         return self.who
 
-    def supervise(self, _moment: Moment) -> str:
+    def supervise(self, _moment: Moment, _act: SupervisedAct) -> str:
         used, self.super_ = self.super_, ""
         return used
 
@@ -246,6 +247,12 @@ class Till:
                 )
                 peers.store_report(db, other, beat)
                 peers.store_heard(db, {other: until_ms}, agent_bench.BOOT)
+
+    def named_live(self, *others: str) -> None:
+        """The city has just said that it hears these."""
+        now_ms = self.bench.clock.moment().mono_ms
+        with self.sync() as writer, writer.transaction() as db:
+            store_live(db, others, asked_ms=now_ms, boot=agent_bench.BOOT)
 
     def cover(self, *others: str, up_to: int | None = None) -> None:
         """Reports that count: they have seen this till's facts so far."""
