@@ -8,7 +8,7 @@
     /guardian/events …      the same three ways for the guardian's page: one dialogue, and no more
 
 The guardian's page stands where visitors do: what it is told and may ask is what its own dialogue
-needs, whoever is signed in beside it. A screen that was let in by the guardians' token has no other.
+needs, whoever is signed in beside it. A screen let in by the guardians' token has no other page.
 
 Another site open in the same browser can neither read nor press anything: only our own names are
 answered to (a name that was pointed here is not ours), only our own pages may ask, and requests are

@@ -62,11 +62,11 @@ CASES: dict[Word, tuple[dict[str, Any], list[tuple[dict[str, Any], str]]]] = {
         ],
     ),
     Word.LOCKDOWN_ON: (
-        {"not_after_utc_ms": NOON_MS + LOCKDOWN_WINDOW_MS_MAX},
+        {},
         [({"not_after_utc_ms": NOON_MS + LOCKDOWN_WINDOW_MS_MAX + 1}, "arguments")],
     ),
     Word.LOCKDOWN_OFF: (
-        {"not_after_utc_ms": NOON_MS + LOCKDOWN_WINDOW_MS_MAX},
+        {},
         [({"not_after_utc_ms": NOON_MS + LOCKDOWN_WINDOW_MS_MAX + 1}, "arguments")],
     ),
     Word.IDENTIFY: ({}, []),
@@ -101,6 +101,20 @@ CASES: dict[Word, tuple[dict[str, Any], list[tuple[dict[str, Any], str]]]] = {
         ],
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("word", "longest_ms"),
+    [
+        (Word.OPEN_ONCE, OPEN_WINDOW_MS_MAX),
+        (Word.LOCKDOWN_ON, LOCKDOWN_WINDOW_MS_MAX),
+        (Word.LOCKDOWN_OFF, LOCKDOWN_WINDOW_MS_MAX),
+    ],
+)
+def test_the_longest_window_is_still_good(word: Word, longest_ms: int) -> None:
+    asked = order(word, access_point="in", not_after_utc_ms=NOON_MS + longest_ms)
+    assert judge(asked, moment=at(longest_ms - 1), here=GATE) == ""
+    assert judge(asked, moment=at(longest_ms), here=GATE) == "late"
 
 
 def test_every_word_is_in_the_table() -> None:

@@ -14,9 +14,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from edge.messages import NO_DIGEST, Stream, decode_fact_key, digest_of
+from edge.messages import (
+    NO_DIGEST,
+    FireFact,
+    LockdownFact,
+    OrderAnswer,
+    OrderOutcome,
+    Stream,
+    Tamper,
+    decode_fact_key,
+    digest_of,
+)
 from edge.model import CorruptData, DeviceFault, SetupProblem
-from edge.offline_cache import outbox
+from edge.offline_cache import lane_standing, outbox, standing
 from edge.offline_cache.contents import copy_under_new_contents, is_readable, was_made_at_once
 from edge.offline_cache.outbox import Life
 from edge.offline_cache.record import Journal, decode_known
@@ -31,6 +41,7 @@ OWN_TABLES: Final = (
     *("meta", "lives", "facts", "tail", "tail_items", "gaps", "milestones", "parts"),
 )
 OWN_NOTES: Final = ("machine", "store", "damaged", "salvage", "probe", "why")
+STANDING_KINDS: Final = ("fire", "tamper", "lockdown", "order_answer", "order_outcome")
 
 
 def keep_standing(damaged: Path, target: sqlite3.Connection) -> None:
@@ -77,6 +88,8 @@ def _open(damaged: Path) -> tuple[sqlite3.Connection, bool] | None:
 def _keep_standing(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
     names = target.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
     tables = [name for (name,) in names if name not in OWN_TABLES and not name.startswith("_")]
+    with suppress(sqlite3.Error):
+        _retell(source, target)
     for table in ("meta", *tables):
         columns = target.execute("SELECT name FROM pragma_table_info(?)", (table,)).fetchall()
         listed = ", ".join(f'"{name}"' for (name,) in columns)
@@ -86,6 +99,29 @@ def _keep_standing(source: sqlite3.Connection, target: sqlite3.Connection) -> No
                 rows = [row for row in rows if row[0] not in OWN_NOTES]
             marks = ", ".join("?" * len(columns))
             target.executemany(f'INSERT OR IGNORE INTO "{table}" VALUES ({marks})', rows)
+
+
+def _retell(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    """Fires, housings and lockdowns where their notes cannot be read: as the facts leave them."""
+    with suppress(sqlite3.Error):
+        source.execute("SELECT key, value FROM meta").fetchall()
+        return
+    marks = ", ".join("?" * len(STANDING_KINDS))
+    found = f"SELECT body FROM facts WHERE kind IN ({marks}) ORDER BY life, sequence"
+    ordered: dict[int, bool] = {}
+    for (body,) in source.execute(found, STANDING_KINDS):
+        with suppress(CorruptData):
+            match decode_known(body):
+                case FireFact() | Tamper() as fact:
+                    lane_standing.note(target, fact)
+                case LockdownFact() as fact:
+                    standing.set_lockdown(target, fact.on)
+                case OrderAnswer(accepted=True, order="lockdown_on" | "lockdown_off") as fact:
+                    ordered[fact.counter] = fact.order == "lockdown_on"
+                case OrderOutcome(done=True) as fact if fact.counter in ordered:
+                    standing.set_lockdown(target, ordered[fact.counter])
+                case _:
+                    pass
 
 
 class Salvage:

@@ -150,7 +150,7 @@ function listen() {
 function paint() {
   if (!state.answer) return;
   redraw(state.answer);
-  if (state.answer.staff) drawStaff(state.answer.staff); // A guardian's page is told of no staff.
+  drawStaff(state.answer.staff);
   const sure = document.getElementById("sure");
   if (sure) sure.textContent = t("sure", state.at.toLocaleTimeString("ru-RU"));
   const clock = document.getElementById("clock");

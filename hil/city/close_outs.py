@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from edge.messages import AnyFact, CloseOut, SaleFact, Void
+from edge.messages import AnyFact, CloseOut, SaleFact, SaleRefused, Void
+from edge.model import PurchaseReason
 from hil.city.sales import parts_of
 
 # What a count may not leave out: facts of money. Others count where the till names them.
@@ -23,17 +24,20 @@ def difference(
     facts: Iterable[AnyFact],
 ) -> str:
     """Empty when it agrees. `kinds` counts the facts held in its ranges, `facts` are those of them
-    that are sales and voids, in their order. A void counts against the sale it names, once."""
+    that are sales, refusals and voids, in their order. A void counts against its sale, once."""
     totals: Counter[str] = Counter()
     voids: Counter[str] = Counter()
     overrides: Counter[str] = Counter()
     sales: dict[tuple[str, int], SaleFact] = {}
+    duplicates = 0
     for fact in facts:
         if isinstance(fact, SaleFact):
             sales[fact.epoch, fact.sequence] = fact
             for part in parts_of(fact):
                 totals[part.tender] += part.amount_minor
             overrides[fact.cashier] += bool(fact.supervisor)
+        elif isinstance(fact, SaleRefused):
+            duplicates += fact.reason is PurchaseReason.MEAL_USED
         elif isinstance(fact, Void):
             voids[fact.cashier] += 1
             sale = sales.pop((fact.sale_epoch, fact.sale), None)
@@ -44,6 +48,9 @@ def difference(
         *_unequal("tender", close_out.total_minor_by_tender, totals, set(totals)),
         *_unequal("kind", close_out.count_by_kind, kinds, named | (set(MONEY_KINDS) & set(kinds))),
         *_unequal("voids of", close_out.voids_by_cashier, voids, set(voids)),
+        *_unequal(
+            "count of", {"duplicates": close_out.duplicates}, {"duplicates": duplicates}, set()
+        ),
         *_unequal("overrides of", close_out.overrides_by_cashier, overrides, set(overrides)),
     ]
     return "; ".join(differences)

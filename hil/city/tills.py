@@ -278,7 +278,7 @@ class TillBooks:
                 )
             )
             for (data,) in self._store.rows(
-                f"SELECT bytes FROM fact WHERE {where} AND kind IN ('sale', 'void')"
+                f"SELECT bytes FROM fact WHERE {where} AND kind IN ('sale', 'sale_refused', 'void')"
                 " ORDER BY sequence",
                 values,
             ):

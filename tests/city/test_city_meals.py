@@ -15,9 +15,10 @@ import pytest
 from edge.messages import (
     MealServed,
     MealUsedRow,
+    SaleRefused,
     Void,
 )
-from edge.model import ClockQuality, Tender
+from edge.model import ClockQuality, PurchaseReason, Tender
 from hil.city.intake import CityCore
 from tests.city.sham import EPOCH, NOON_MS, SITE, TODAY, Picture, Sham, make_core
 from tests.city.till_books import (
@@ -143,7 +144,20 @@ def test_an_honest_close_out_raises_no_alarm(core: CityCore, till: Sham) -> None
     till.sale(2, tender=Tender.CASH, postings=(pays(f"cash:{SITE}", 85_00), sold(85_00)))
     till.sale(1)
     till.add(Void, **void_of(till, 4))
-    till.closed_out()
+    refused: dict[str, Any] = {
+        "credential": "k",
+        "cardholder": ANN,
+        "lines": (),
+        "total_minor": 0,
+        "caveats": (),
+        "business_date": TODAY,
+        "people": None,
+        "money": None,
+        "menu": None,
+    }
+    till.add(SaleRefused, **refused, reason=PurchaseReason.MEAL_USED)
+    till.add(SaleRefused, **refused, reason=PurchaseReason.FUNDS)
+    till.closed_out(duplicates=1)
     till.send_all()
     assert alarms(core) == {}
     assert core.store.rows("SELECT number, difference FROM close_out") == [(1, "")]
@@ -158,6 +172,7 @@ def test_an_honest_close_out_raises_no_alarm(core: CityCore, till: Sham) -> None
         ({"count_by_kind": {"stream_opened": 1}}, "kind sale: says 0, held 1"),
         ({"voids_by_cashier": {CASHIER: 1}}, f"voids of {CASHIER}: says 1, held 0"),
         ({"overrides_by_cashier": {CASHIER: 1}}, f"overrides of {CASHIER}: says 1, held 0"),
+        ({"duplicates": 1}, "count of duplicates: says 1, held 0"),
     ],
 )
 def test_a_close_out_that_differs_is_an_alarm(

@@ -20,8 +20,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.messages import Ack, EpochClosed, Restates, Stream, StreamOpened, decode_fact
-from edge.offline_cache import outbox
+from edge.messages import (
+    Ack,
+    EpochClosed,
+    FireFact,
+    FireWhat,
+    LockdownFact,
+    OrderAnswer,
+    OrderOutcome,
+    Restates,
+    Stream,
+    StreamOpened,
+    decode_fact,
+)
+from edge.offline_cache import lane_standing, outbox, standing
 from edge.offline_cache.record import NoRoom
 from hil.city.intake import CityCore
 from tests.city.sham import Sham, make_core
@@ -440,6 +452,43 @@ def test_what_still_stands_outlives_a_damaged_journal(till: Device, prices: Pric
     assert till.journal.last_counter() == 9
     assert till.journal.writer.db.execute("SELECT * FROM card_counters").fetchall() == [("c1", 77)]
     assert [line for line in till.keeper.alarms(till.moment()) if "set aside" in line]
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("damage", ["a digest", "the first page", "the notes"])
+def test_an_unreset_fire_and_a_lockdown_outlive_a_damaged_journal(
+    till: Device, prices: Prices, damage: str, ordered: bool
+) -> None:
+    """Whatever else of the file can be read, and whether or not its own contents are gone."""
+    now = till.moment()
+    with till.journal.record(now) as tap:
+        if ordered:  # By the city.
+            word = "lockdown_on"
+            tap.add(OrderAnswer(**tap.stamp(now), counter=1, order=word, accepted=True, why=""))
+            tap.add(OrderOutcome(**tap.stamp(now), counter=1, done=True))
+            standing.set_lockdown(tap.db, True)
+        else:
+            tap.add(LockdownFact(**tap.stamp(now), on=True, officer="guard"))
+        tap.add(FireFact(**tap.stamp(now), lane="north", what=FireWhat.ALARM))
+        tap.add(FireFact(**tap.stamp(now), lane="south", what=FireWhat.CLEAR))
+    sell(till, prices, 5)
+    if damage == "a digest":
+        till.journal.writer.db.execute("UPDATE lives SET digest = 'not the last fact''s'")
+    till.journal.writer.checkpoint()
+    (notes,) = till.journal.writer.db.execute(
+        "SELECT rootpage FROM sqlite_schema WHERE name = 'meta'"
+    ).fetchone()
+    till.stop()
+    if damage != "a digest":
+        with (till.folder / "journal.db").open("r+b") as file:
+            file.seek(0 if damage == "the first page" else (notes - 1) * 4_096)
+            file.write(bytes(4_096))
+    till.start()
+    assert whys(till)[-1] == "damaged"
+    db = till.journal.writer.db
+    assert standing.lockdown(db)
+    assert lane_standing.fire(db, "north") is FireWhat.ALARM
+    assert lane_standing.fire(db, "south") is FireWhat.CLEAR
 
 
 def test_a_till_sells_nothing_until_it_knows_again_what_it_sold(

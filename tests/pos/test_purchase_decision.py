@@ -38,6 +38,7 @@ from edge.model import (
 from edge.pos.basket import Basket
 from edge.pos.decision import PurchaseDecision, PurchasePolicy, decide_purchase
 from edge.pos.ledger import TAKINGS_ACCOUNT, Posting
+from edge.pos.tender import Ask
 
 FRIDAY = "2026-03-06"
 FRIDAY_1000 = 4 * 1_440 + 600
@@ -104,6 +105,8 @@ class Case:
     tier_limit_minor: int = 40_000
     clock_trusted: bool = True
     base_date: str | None = None
+    ambiguous: bool = False
+    ask: Ask | None = None
     basket: Basket = field(default_factory=lambda: basket(SOUP, BAR))
 
     def decide(self) -> PurchaseDecision:
@@ -150,7 +153,11 @@ class Case:
         )
         return decide_purchase(
             Presentation(
-                credential_id="c1", age_ms=self.age_ms, tier=self.tier, replayed=self.replayed
+                credential_id="c1",
+                age_ms=self.age_ms,
+                tier=self.tier,
+                replayed=self.replayed,
+                ambiguous=self.ambiguous,
             ),
             self.basket,
             view,
@@ -162,6 +169,7 @@ class Case:
             FRIDAY,
             PurchasePolicy(tier_limit_minor={4: self.tier_limit_minor}),
             base_date=self.base_date,
+            ask=self.ask,
         )
 
 
@@ -297,6 +305,12 @@ def test_the_first_moment_that_does_not(spoiler: dict[str, Any], reason: str) ->
     assert replace(Case(), **spoiler).decide().reason.value == reason
 
 
+@pytest.mark.parametrize("ask", [Ask(), Ask(emergency=True)], ids=["paid", "emergency"])
+def test_a_read_of_two_cards_is_nobodys_purchase(ask: Ask) -> None:
+    assert Case(ask=ask).decide().sold
+    assert Case(ask=ask, ambiguous=True).decide().reason is PurchaseReason.TIER_LIMIT
+
+
 def test_what_a_base_includes_counts_once() -> None:
     assert replace(Case(), tail=(spend(20_000),), vector=INCLUDED).decide().sold
     assert not replace(Case(), tail=(spend(20_000),)).decide().sold
@@ -304,7 +318,8 @@ def test_what_a_base_includes_counts_once() -> None:
 
 def test_a_sale_is_posted_purse_by_purse() -> None:
     decision = Case().decide()
-    assert replace(decision, lines=(), paid=(), account_minor_by_purse={}) == PurchaseDecision(
+    plain = replace(decision, lines=(), paid=(), on_account=(), account_minor_by_purse={})
+    assert plain == PurchaseDecision(
         sold=True,
         reason=PurchaseReason.AUTHORIZED,
         caveats=(),
