@@ -14,8 +14,8 @@ FOR ?=
 STATIONS ?= few
 RUN_DIR ?= .run
 # More tests at once than cores: most of them wait for a process. A file's tests stay together.
-AT_ONCE := -n 4 --dist loadfile
-# The four collect the same names: some are made of sets, whose order hangs on this seed.
+AT_ONCE := -n 3 --dist loadfile
+# All collect the same names: some are made of sets, whose order hangs on this seed.
 export PYTHONHASHSEED := 0
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --require-hashes --no-input
 # One line a package while pip works, so that nobody looks at a silent screen.

@@ -109,6 +109,9 @@ def running(folder: Path) -> Iterator[Run]:
         miniature.words()
 
 
+TAP_AGAIN = ("deadline", "stale_read")  # Answers that ask for another tap.
+
+
 def invoke(command: object, *arguments: str) -> str:
     result = CliRunner().invoke(command, arguments, catch_exceptions=False)  # type: ignore[arg-type]
     assert result.exit_code == 0, result.output
@@ -124,9 +127,12 @@ def test_a_card_is_tapped_from_the_command_line(running: Run) -> None:
 
 def test_a_card_with_a_key_is_let_in_and_its_copies_are_not(running: Run) -> None:
     def shown(card: str, at: str = "in") -> tuple[str, str]:
-        time.sleep(3.2)  # Past the rule that the same card again within 3 s is no new presentation.
-        body = {"card": card, "at": at, "wait": True}
-        screen = remote.ask(running.folder, "/tap", body)["screen"]
+        for _ in range(5):
+            time.sleep(3.2)  # The same card again within 3 s is no new presentation.
+            body = {"card": card, "at": at, "wait": True}
+            screen = remote.ask(running.folder, "/tap", body)["screen"]
+            if screen.get("reason", "") not in TAP_AGAIN:
+                break  # On a busy machine a card's answers may come too late: it says so.
         return screen["state"], screen.get("reason", "")
 
     for card in ("pupil-ev2", "guest-sun", "band-aes", "guest-sun"):
@@ -135,7 +141,11 @@ def test_a_card_with_a_key_is_let_in_and_its_copies_are_not(running: Run) -> Non
         assert shown(card) == ("refused", "tier_below_enrolled"), card
     for card, reason in (("phone", "random_uid"), ("two-cards", "two_cards")):
         assert shown(card) == ("ask", reason)
-    words = invoke(tap, "pupil-clone", "--at", "in", "--run", str(running.folder))
+    for _ in range(5):
+        words = invoke(tap, "pupil-clone", "--at", "in", "--run", str(running.folder))
+        if not any(f"({reason})" in words for reason in TAP_AGAIN):
+            break
+        time.sleep(3.2)
     assert words.startswith("СТОП\n") and "(tier_below_enrolled)" in words
     with pytest.raises(SetupProblem, match="try in or till"):
         invoke(tap, "pupil-ev2", "--at", "out", "--run", str(running.folder))

@@ -543,8 +543,11 @@ def test_sync_tells_its_own_lines_without_anything_personal(world: World) -> Non
     world.run(1_000)
     world.city.order(1, "fetch_logs", process="sync", minutes=1_440)
     world.run(1_000)
-    [told] = [fact for fact in world.facts("diag") if isinstance(fact, LogLines)]
-    assert told.process == "sync" and "04aabbccdd" not in "".join(told.lines)
+    told = [fact for fact in world.facts("diag") if isinstance(fact, LogLines)]
+    assert [fact.part for fact in told] == list(range(1, told[0].parts + 1))
+    lines = "".join(line for fact in told for line in fact.lines)
+    assert {fact.process for fact in told} == {"sync"}
+    assert "04aabbccdd" not in lines
 
 
 def test_a_reload_is_done_when_the_whole_list_is_in_force_anew(world: World) -> None:
