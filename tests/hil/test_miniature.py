@@ -126,13 +126,12 @@ def test_a_card_is_tapped_from_the_command_line(running: Run) -> None:
 
 
 def test_a_card_with_a_key_is_let_in_and_its_copies_are_not(running: Run) -> None:
-    def shown(card: str, at: str = "in") -> tuple[str, str]:
-        for _ in range(5):
-            time.sleep(3.2)  # The same card again within 3 s is no new presentation.
-            body = {"card": card, "at": at, "wait": True}
-            screen = remote.ask(running.folder, "/tap", body)["screen"]
-            if screen.get("reason", "") not in TAP_AGAIN:
-                break  # On a busy machine a card's answers may come too late: it says so.
+    def shown(card: str, at: str = "in", left: int = 4) -> tuple[str, str]:
+        time.sleep(3.2)  # The same card again within 3 s is no new presentation.
+        body = {"card": card, "at": at, "wait": True}
+        screen = remote.ask(running.folder, "/tap", body)["screen"]
+        if left and screen.get("reason", "") in TAP_AGAIN:
+            return shown(card, at, left - 1)  # A busy machine: its answers came too late.
         return screen["state"], screen.get("reason", "")
 
     for card in ("pupil-ev2", "guest-sun", "band-aes", "guest-sun"):
@@ -141,11 +140,10 @@ def test_a_card_with_a_key_is_let_in_and_its_copies_are_not(running: Run) -> Non
         assert shown(card) == ("refused", "tier_below_enrolled"), card
     for card, reason in (("phone", "random_uid"), ("two-cards", "two_cards")):
         assert shown(card) == ("ask", reason)
-    for _ in range(5):
-        words = invoke(tap, "pupil-clone", "--at", "in", "--run", str(running.folder))
-        if not any(f"({reason})" in words for reason in TAP_AGAIN):
-            break
+    words = invoke(tap, "pupil-clone", "--at", "in", "--run", str(running.folder))
+    if any(f"({reason})" in words for reason in TAP_AGAIN):
         time.sleep(3.2)
+        words = invoke(tap, "pupil-clone", "--at", "in", "--run", str(running.folder))
     assert words.startswith("СТОП\n") and "(tier_below_enrolled)" in words
     with pytest.raises(SetupProblem, match="try in or till"):
         invoke(tap, "pupil-ev2", "--at", "out", "--run", str(running.folder))
