@@ -105,6 +105,7 @@ const MORE = [
 ];
 const SHAPES = { green: "go", red: "stop", amber: "ask", grey: "wait", blue: "down", none: "down" };
 const CITY_WORDS = /^(.*?) (came|left|bought|ate) (.*)$/;
+const SETTLE_MS = 700;  // A screen sent before the till had the basket may come after its answer.
 const STREAM_LOST_MS = 12000;  // Longer than the server's heartbeat.
 
 let lang = localStorage.getItem("lang") === "en" ? "en" : "ru";
@@ -113,6 +114,8 @@ let drawn = {};           // What was last drawn, part by part, so that only cha
 let category = "soup";
 let basket = new Map();   // product -> quantity, as the person at the till sees it at once.
 let asking = 0;           // Basket requests on their way.
+let sent = Promise.resolve();
+let trustedMs = 0;        // Until then the basket here is newer than a screen that says otherwise.
 let heardMs = Date.now();
 const turns = { in: 0, out: 0 };
 const taken = { in: null, out: null };
@@ -134,6 +137,22 @@ function make(tag, attributes = {}, ...inside) {
 
 function put(element, text) {
   if (element.textContent !== text) element.textContent = text;
+}
+
+// One child for each item, in their order. A child stays for as long as its item is there, or a button would be
+// gone from under a finger or lose the keyboard's focus between press and release.
+function keep(parent, items, name, made, filled) {
+  const had = new Map([...parent.children].map((child) => [child.drawn, child]));
+  const wanted = items.map((item) => {
+    const key = `${lang} ${name(item)}`;
+    const child = had.get(key) ?? made(item);
+    child.drawn = key;
+    child.dataset.product = name(item);
+    filled(item, child);
+    return child;
+  });
+  for (const child of [...parent.children]) if (!wanted.includes(child)) child.remove();
+  wanted.forEach((child, at) => { if (parent.children[at] !== child) parent.insertBefore(child, parent.children[at] ?? null); });
 }
 
 function age(ms) {
@@ -170,18 +189,19 @@ function tapCard(card, at) {
   const button = $(`card-${card}`);
   button?.classList.add("tapped");
   setTimeout(() => button?.classList.remove("tapped"), 250);
-  return ask("/tap", { card, at });
+  return sent.then(() => ask("/tap", { card, at }));  // What was put into the basket counts.
 }
 
 async function sendBasket() {
   drawBasket();
   asking += 1;
-  const answer = await ask("/basket", { lines: [...basket] });
+  const lines = [...basket];
+  sent = sent.then(() => ask("/basket", { lines }));  // In the order in which they were made.
+  const answer = await sent;
   asking -= 1;
-  if (asking === 0) {
-    if (!answer.ok) basketFromScreen();
-    drawBasket();
-  }
+  if (asking > 0) return;
+  trustedMs = answer.ok ? Date.now() + SETTLE_MS : 0;
+  setTimeout(drawTill, answer.ok ? SETTLE_MS : 0);
 }
 
 function change(product, by) {
@@ -310,7 +330,7 @@ function tillWords(screen) {
 function drawTill() {
   const screen = tillScreen();
   drawTile($("till"), screen, Boolean(state.station_till?.answers), tillWords(screen));
-  if (asking === 0) basketFromScreen();
+  if (asking === 0 && Date.now() >= trustedMs) basketFromScreen();
   drawBasket();
 }
 
@@ -322,16 +342,18 @@ function drawBasket() {
   const products = new Map((state.menu ?? []).map((product) => [product.product, product]));
   const lines = [...basket].map(([id, quantity]) => [products.get(id), quantity]).filter(([p]) => p);
   const total = lines.reduce((sum, [p, quantity]) => sum + p.price_minor * quantity, 0);
-  $("basket").replaceChildren(...(lines.length ? lines.map(([p, quantity]) =>
-    make("li", { "data-product": p.product }, make("span", {}, p.name), make("span", { class: "count" },
-      make("button", { type: "button", "aria-label": t("less", p.name), onclick: () => change(p.product, -1) }, "−"),
-      String(quantity),
-      make("button", { type: "button", "aria-label": t("more", p.name), onclick: () => change(p.product, 1) }, "+"),
-      make("b", {}, money(p.price_minor * quantity)))))
-    : [make("li", { class: "nothing" }, t("basket_empty"))]));
+  keep($("basket"), lines, ([p]) => p.product, basketLine, ([p, quantity], line) => {
+    put(line.querySelector("i"), String(quantity));
+    put(line.querySelector("b"), money(p.price_minor * quantity));
+  });
+  if (!lines.length) $("basket").append(make("li", { class: "nothing" }, t("basket_empty")));
   put($("basket-total"), money(total));
   $("clear").disabled = !lines.length;
 }
+
+const basketLine = ([p]) => make("li", {}, make("span", {}, p.name), make("span", { class: "count" },
+  make("button", { type: "button", "aria-label": t("less", p.name), onclick: () => change(p.product, -1) }, "−"), make("i"),
+  make("button", { type: "button", "aria-label": t("more", p.name), onclick: () => change(p.product, 1) }, "+"), make("b")));
 
 function drawMenu() {
   const menu = state.menu ?? [];

@@ -127,6 +127,9 @@ def test_a_basket_can_be_changed_with_the_keyboard_alone(page: Page) -> None:
     shows(page, "#basket-total", "160.00 ₽")
     page.press('#basket [data-product="soup-2"] button', "Space")
     shows(page, "#basket-total", "80.00 ₽")
+    page.keyboard.press("Tab")  # The basket was drawn again, and the keyboard is where it was.
+    page.keyboard.press("Enter")
+    shows(page, "#basket-total", "160.00 ₽")
     page.press("#clear", "Enter")
     page.wait_for_selector("#basket .nothing")
 
