@@ -89,6 +89,23 @@ export function draw(place, seen, build) {
   place.replaceChildren(...[build()].flat().filter(Boolean));
   if (key) place.querySelector(`[data-key="${CSS.escape(key)}"], #${CSS.escape(key)}`)?.focus();
 }
+// A button that was drawn anew between press and release gets no click from the browser. Its successor is clicked
+// instead, where its key names the very thing it acts on (`more-soup-1`): then it cannot mean anything else by now.
+let pressed = null;
+const named = (one) => (one?.dataset.key?.includes("-") ? one.dataset.key : null);
+function press(one) {
+  pressed = one?.closest?.("button") ?? null;
+}
+function release(one) {
+  const was = pressed, now = one?.closest?.("button") ?? null;
+  pressed = null;
+  if (was && now && !was.isConnected && named(was) && named(was) === named(now)) now.click();
+}
+addEventListener("pointerdown", (event) => press(event.target), true);
+addEventListener("pointerup", (event) => release(document.elementFromPoint(event.clientX, event.clientY)), true);
+addEventListener("keydown", (event) => { if (event.key === " " && !event.repeat) press(document.activeElement); }, true);
+addEventListener("keyup", (event) => { if (event.key === " ") release(document.activeElement); }, true);
+
 export function toast(text) {
   const host = document.querySelector("dialog[open]") ?? document.body;
   document.getElementById("toast")?.remove();

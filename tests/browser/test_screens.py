@@ -9,7 +9,7 @@ policy stops is one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -303,6 +303,28 @@ def test_a_cashier_signs_in_sells_and_voids(till: tuple[ScreenStation, Page]) ->
     page.click("#close-go")
     page.wait_for_selector("#report")
     assert "Отмен\t1" in page.inner_text("#report")
+
+
+def test_a_press_counts_though_the_button_is_drawn_anew_under_it(
+    till: tuple[ScreenStation, Page],
+) -> None:
+    station, page = till
+    sign_in(station, page, CASHIER)
+    ring(page, "borsch")
+    more, line = '[data-key="more-borsch"]', page.locator('#basket [data-product="borsch"]')
+    hands: tuple[tuple[Callable[[], None], Callable[[], None]], ...] = (
+        (page.mouse.down, page.mouse.up),
+        (lambda: page.keyboard.down(" "), lambda: page.keyboard.up(" ")),
+    )
+    for rung, (press, release) in zip((2, 4), hands, strict=True):
+        page.hover(more)
+        page.focus(more)
+        press()
+        lines = {"lines": [["borsch", rung]]}
+        assert page.request.post(f"{station.address}/do/ring", data=lines).ok
+        sync_api.expect(line).to_contain_text(f"{rung}+")
+        release()
+        sync_api.expect(line).to_contain_text(f"{rung + 1}+")
 
 
 def test_a_refund_is_a_supervisors_and_what_is_wrong_is_said_in_russian(
