@@ -44,6 +44,7 @@ sayings([
 const SHAPE_OF = { green: "go", red: "stop", amber: "ask", blue: "wait", grey: "cart" };
 const KINDS = ["sale", "sale_refused", "void", "refund", "meal_served", "preorder_uncollected"];
 const money = (minor) => roubles(minor);
+const SHOWN_MS_MAX = 1000; // Our choice: a basket that never comes back so (sold meanwhile) holds nobody longer.
 let menu = null;
 let category = "";
 let actsOpen = false;
@@ -51,13 +52,25 @@ let pending = null; // What a supervisor was asked to confirm.
 
 const till = (answer) => answer.screens.find((one) => one.till);
 const lines = (shown) => shown.basket.map((line) => [line.product, line.quantity, ...(line.grams ? [line.grams] : [])]);
-async function ring(change) {
+// One change after the other, each to the basket as the till shows it: two quick presses are two dishes.
+let ringing = Promise.resolve();
+function ring(change) {
+  ringing = ringing.then(() => rung(change));
+  return ringing;
+}
+async function rung(change) {
   const basket = lines(till(state.answer));
   const at = basket.findIndex(([product]) => product === change.product);
   if (at < 0) basket.push(change.grams ? [change.product, 1, change.grams] : [change.product, change.by]);
   else if (change.grams) basket[at] = [change.product, 1, change.grams];
   else basket[at] = [change.product, basket[at][1] + change.by];
-  await ask("ring", { lines: basket.filter(([, quantity]) => quantity > 0) });
+  const wanted = basket.filter(([, quantity]) => quantity > 0);
+  const answer = await ask("ring", { lines: wanted });
+  const mark = (some) => JSON.stringify(some.toSorted());
+  const lateMs = Date.now() + SHOWN_MS_MAX;
+  while (answer.ok && Date.now() < lateMs && mark(lines(till(state.answer))) !== mark(wanted)) {
+    await new Promise((done) => { setTimeout(done, 20); });
+  }
 }
 
 function tile(shown) {
