@@ -91,6 +91,7 @@ class Parts:
     ring_sync: Callable[[], None]
     move_line: Callable[[str, bool], None] | None = None  # Virtual inputs only.
     keyring: Keyring | None = None  # What readers may ask of cards; None: numbers alone.
+    resets: Lines | None = None  # Of readers; None: no reset line is wired.
     pins: PinDesk | None = None  # Who checks the PINs of staff; None: a worker of our own.
     printer: Prints | None = None  # Beside a till.
     scanner: Codes | None = None
@@ -110,6 +111,8 @@ class Agent:
         self.till: Counter | None = None
         self.till_desk: TillDesk | None = None
         self.till_devices: TillDevices | None = None
+        self.desk: Desk | None = None
+        self.admissions: Admissions | None = None
         self.lockdown = standing.lockdown(parts.journal.writer.db)
         self.stopping = False  # By order: the process is to end, and be started again.
         self._level = logs.LevelKeeper(parts.settings.log_level)
@@ -118,7 +121,60 @@ class Agent:
         self.taps_ms: deque[int] = deque(maxlen=TAPS_KEPT)  # How long each took, read to answer.
         self._log = logs.get("agent")
         self._looked_ms: int | None = None
-        self.looking = Looking(
+        self._rung_at = 0
+        self._reads_before = 0
+        self.looking = self._looker()
+        alive_ms = lane_standing.last_recorded_ms(parts.journal.writer.db)  # Before our first fact.
+        self.keeper = Keeper(
+            parts.journal, parts.cache, station=parts.settings.station, count=self.count
+        )
+        self.keeper.look(moment, None)  # An old copy is noticed before its next fact.
+        card_counters = CardCounters(parts.journal.writer.db)
+        names = Names(lambda: self.keys_of(parts.cache.scopes["people"]), self.count)
+        self.staff = Staff(
+            parts.cache,
+            parts.journal,
+            card_counters,
+            station=parts.settings.station,
+            desk=parts.pins or PinChecker(parts.wake),
+            keys=lambda: self.keys_of(parts.cache.scopes["people"]),
+            count=self.count,
+        )
+        if parts.settings.station is Station.TILL:
+            self._open_till(card_counters, names, moment)
+        self.lanes = Lanes(
+            parts.settings.lanes,
+            lines=parts.lines,
+            cache=parts.cache,
+            journal=parts.journal,
+            counters=card_counters,
+            count=self.count,
+            moment=moment,
+            lockdown=self.lockdown,
+            alive_ms=alive_ms,
+            button_resets=parts.settings.station is Station.ADMISSION,
+        )
+        self.gates = self.lanes.gates
+        self.orders = Orders(
+            parts.cache,
+            parts.journal,
+            self.gates,
+            here=self._here(),
+            actions=self,
+            count=self.count,
+        )
+        if parts.settings.station is Station.ADMISSION:
+            self._open_admissions(card_counters)
+        elif self.gates:
+            self._open_desk(names)
+        self.orders.close_unacted(moment)
+        end_grants(parts.journal, self.gates, moment)
+
+    # ------------------------------------------------------------- what a station is made of
+
+    def _looker(self) -> Looking:
+        parts = self.parts
+        return Looking(
             cache=parts.cache,
             journal=parts.journal,
             clock=parts.clock,
@@ -130,86 +186,52 @@ class Agent:
             sells=parts.settings.station is Station.TILL,
             count=self.count,
         )
-        self._rung_at = 0
-        self._reads_before = 0
-        alive_ms = lane_standing.last_recorded_ms(parts.journal.writer.db)  # Before our first fact.
-        self.keeper = Keeper(
-            parts.journal, parts.cache, station=parts.settings.station, count=self.count
-        )
-        self.keeper.look(moment, None)  # An old copy is noticed before its next fact.
-        counters = CardCounters(parts.journal.writer.db)
-        self.staff = Staff(
-            parts.cache,
-            parts.journal,
-            counters,
-            station=parts.settings.station,
-            desk=parts.pins or PinChecker(parts.wake),
-            keys=lambda: self.keys_of(parts.cache.scopes["people"]),
-            count=self.count,
-        )
-        names = Names(lambda: self.keys_of(parts.cache.scopes["people"]), self.count)
-        if parts.settings.station is Station.TILL:
-            self.till = Counter(parts.cache, parts.journal, counters, self.count, parts.clock.zone)
-            self.till.staff = self.staff
-            self.till.standing.ready(moment)
-            self.till_desk = TillDesk(self.till, names, self.count)
-            self.looking.others += [self.till.look, self.till_desk.look]
-            self.till_devices = TillDevices(
-                self.till,
-                self.till_desk,
-                parts.settings,
-                printer=parts.printer,
-                scanner=parts.scanner,
-            )
-        self.lanes = Lanes(
-            parts.settings.lanes,
-            lines=parts.lines,
-            cache=parts.cache,
-            journal=parts.journal,
-            counters=counters,
-            count=self.count,
-            moment=moment,
-            lockdown=self.lockdown,
-            alive_ms=alive_ms,
-            button_resets=parts.settings.station is Station.ADMISSION,
-        )
-        self.gates = self.lanes.gates
-        here = Here(
+
+    def _here(self) -> Here:
+        """What orders can be about at this station."""
+        return Here(
             access_points={name: gate.point.direction for name, gate in self.gates.items()},
             readers=len(self.readers),
-            scopes=frozenset(parts.cache.scopes.values()),
+            scopes=frozenset(self.parts.cache.scopes.values()),
         )
-        self.orders = Orders(
-            parts.cache, parts.journal, self.gates, here=here, actions=self, count=self.count
+
+    def _open_till(self, card_counters: CardCounters, names: Names, moment: Moment) -> None:
+        parts = self.parts
+        self.till = Counter(parts.cache, parts.journal, card_counters, self.count, parts.clock.zone)
+        self.till.staff = self.staff
+        self.till.standing.ready(moment)
+        self.till_desk = TillDesk(self.till, names, self.count)
+        self.looking.others += [self.till.look, self.till_desk.look]
+        self.till_devices = TillDevices(
+            self.till, self.till_desk, parts.settings, printer=parts.printer, scanner=parts.scanner
         )
-        self.desk: Desk | None = None
-        self.admissions: Admissions | None = None
-        if parts.settings.station is Station.ADMISSION:
-            self.admissions = Admissions(
-                parts.cache,
-                parts.journal,
-                counters,
-                self.gates,
-                readers={name: point for name, (_, point) in parts.readers.items()},
-                count=self.count,
-            )
-        elif self.gates:
-            handovers = None
-            if parts.settings.station is Station.PRESCHOOL:
-                handovers = Handovers(parts.cache, parts.journal, names=names, count=self.count)
-            self.desk = Desk(
-                parts.cache,
-                parts.journal,
-                self.gates,
-                names=names,
-                locks=self,
-                handovers=handovers,
-                count=self.count,
-            )
-            for gate in self.gates.values():
-                gate.desk = self.desk
-        self.orders.close_unacted(moment)
-        end_grants(parts.journal, self.gates, moment)
+
+    def _open_admissions(self, card_counters: CardCounters) -> None:
+        self.admissions = Admissions(
+            self.parts.cache,
+            self.parts.journal,
+            card_counters,
+            self.gates,
+            readers={name: point for name, (_, point) in self.parts.readers.items()},
+            count=self.count,
+        )
+
+    def _open_desk(self, names: Names) -> None:
+        """The officer's, and at a pre-school the guardians' too."""
+        parts, handovers = self.parts, None
+        if parts.settings.station is Station.PRESCHOOL:
+            handovers = Handovers(parts.cache, parts.journal, names=names, count=self.count)
+        self.desk = Desk(
+            parts.cache,
+            parts.journal,
+            self.gates,
+            names=names,
+            locks=self,
+            handovers=handovers,
+            count=self.count,
+        )
+        for gate in self.gates.values():
+            gate.desk = self.desk
 
     # ------------------------------------------------------------------------ one step
 
@@ -423,3 +445,5 @@ class Agent:
             self.parts.keyring.close()
         self.parts.cache.close()
         self.parts.journal.close()
+        if self.parts.resets is not None:
+            self.parts.resets.close()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from datetime import time as time_of_day
+from functools import lru_cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -114,13 +115,25 @@ def moment_at(
     *, boot: str, mono_ms: int, wall_ms: int, quality: ClockQuality, zone: ZoneInfo
 ) -> Moment:
     """A `Moment` with its local calendar."""
-    local = datetime.fromtimestamp(wall_ms / 1000, UTC).astimezone(zone)
+    minute_of_week, local_date, day_start_ms = _calendar_of(wall_ms // 60_000, zone)
     return Moment(
         boot=boot,
         mono_ms=mono_ms,
         wall_ms=wall_ms,
         quality=quality,
-        minute_of_week=local.weekday() * 1440 + local.hour * 60 + local.minute,
-        local_date=local.date().isoformat(),
-        day_start_ms=int(datetime.combine(local.date(), MIDNIGHT, zone).timestamp()) * 1000,
+        minute_of_week=minute_of_week,
+        local_date=local_date,
+        day_start_ms=day_start_ms,
+    )
+
+
+@lru_cache(maxsize=4)  # Our choice: this minute, and the one that a stepped clock left.
+def _calendar_of(minute_utc: int, zone: ZoneInfo) -> tuple[int, str, int]:
+    """Minute of the week, date, and when that date began. All of a minute share them: since 1972
+    every zone is whole minutes away from UTC, and changes at whole minutes."""
+    local = datetime.fromtimestamp(minute_utc * 60, UTC).astimezone(zone)
+    return (
+        local.weekday() * 1440 + local.hour * 60 + local.minute,
+        local.date().isoformat(),
+        int(datetime.combine(local.date(), MIDNIGHT, zone).timestamp()) * 1000,
     )

@@ -5,13 +5,19 @@ so that a file typed by hand and one made here are judged alike.
 
     reader  ID:serial:PORT:FRAME[:KEY=VALUE…]      r1:serial:/dev/ttyUSB0:id12:access_point=north-in
             ID:pcsc[:NAME][:KEY=VALUE…]            r1:pcsc:ACS ACR122U:access_point=north-in
-            ID:pn532:PORT[:KEY=VALUE…]             r1:pn532:/dev/ttyUSB0:access_point=north-in
+            ID:pn532:PORT[:reset_pin=N][:KEY=VALUE…]   r1:pn532:/dev/ttyUSB0:reset_pin=4
             ID:osdp:PORT:FRAME:address=N:key_file=PATH[:KEY=VALUE…]
             ID:wedge:PORT:FRAME[:KEY=VALUE…]       r1:wedge:/dev/input/by-id/…:d10
     lane    LANE:DRIVER:[port=PATH,][fire=PIN,][hold=PIN,][tamper=PIN,]POINT[,POINT…]
     point   ID=DIRECTION:ZONE:relay=PIN[:KEY=VALUE…]
-                              north:lgpio:north-in=in:school:relay=17:rotation=27/up
-    pin     NUMBER[/low|/high][/up|/down|/none]    27/low/up: active at low level, pulled up
+                              north:lgpio:north-in=in:school:relay=17:rotation=27/low/up
+    pin     NUMBER[/low|/high][/up|/down|/none]    default /high/none
+
+A contact to ground wants `/up`, an inner pull that lifts the pin while the contact is open. One
+that closes when something happens, as a turnstile's rotation does, is then active at the low level:
+`27/low/up`. One that is closed while all is well, as a fire alarm's or a lid's is, is active at the
+high level: `5/up`; a broken wire looks like the alarm. Without a pull the wire itself must hold the
+level.
 """
 
 from __future__ import annotations
@@ -32,6 +38,7 @@ READER_KEYS: Final = {
     "reversed": bool,
     "address": int,
     "key_file": str,  # OSDP.
+    "reset_pin": int,  # PN532.
 }
 POINT_KEYS: Final = {"pulse_ms_max": int, "wait_ms_max": int, "drive": str}
 LINES: Final = ("relay", "rotation", "green", "red", "amber", "buzzer", "button")
@@ -39,7 +46,7 @@ LANE_LINES: Final = ("fire", "hold", "tamper")
 PORT: Final = "port"
 TEMPLATE_PARTS: Final = ("readers", "lanes", "control", "folders")
 READER_EXAMPLE: Final = "r1:serial:/dev/ttyUSB0:id12:access_point=north-in"
-LANE_EXAMPLE: Final = "north:lgpio:north-in=in:school:relay=17:rotation=27/up"
+LANE_EXAMPLE: Final = "north:lgpio:north-in=in:school:relay=17:rotation=27/low/up"
 
 Table = dict[str, Any]
 

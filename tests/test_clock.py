@@ -6,8 +6,9 @@ Method: a table of every case of `judge_time`; the clock itself with all its sou
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from itertools import product
+from random import Random
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -175,6 +176,22 @@ def test_the_local_calendar() -> None:
     assert at(2026, 3, 29, 0, 59, zone="Europe/Berlin")[0] == 6 * 1440 + 119
     assert at(2026, 3, 29, 1, 0, zone="Europe/Berlin")[0] == 6 * 1440 + 180
     assert at(2026, 10, 25, 1, 0, zone="Europe/Berlin")[0] == 6 * 1440 + 120
+
+
+def test_all_of_a_minute_share_its_calendar_and_no_two_zones_do() -> None:
+    """What is worked out once for a minute is what would be worked out for each moment of it."""
+    draw = Random("calendars")
+    for name in ("Europe/Moscow", "Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe", "UTC"):
+        zone = ZoneInfo(name)
+        for _ in range(400):
+            wall_ms = draw.randrange(-86_400_000, Y2099)
+            moment = moment_at(boot="b", mono_ms=0, wall_ms=wall_ms, quality=CITY, zone=zone)
+            local = datetime.fromtimestamp(wall_ms / 1000, UTC).astimezone(zone)
+            began = datetime.combine(local.date(), time(), zone)
+            assert moment.wall_ms == wall_ms
+            assert moment.minute_of_week == local.weekday() * 1440 + local.hour * 60 + local.minute
+            assert moment.local_date == local.date().isoformat()
+            assert moment.day_start_ms == int(began.timestamp()) * 1000
 
 
 def test_this_machine_has_a_boot_and_an_answer_about_its_clock() -> None:

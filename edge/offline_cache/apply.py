@@ -16,6 +16,7 @@ import os
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -51,6 +52,7 @@ __all__ = [
 ]
 
 RETIRED_MS: Final = 10 * 60 * 1000  # house.md: a generation lives on so long after it left force.
+POINTERS_KEPT: Final = 8  # Our choice: a station holds five lists; each has one in force.
 LOST: Final = "lost "  # In front of a scope: a note of `sync.db`.
 
 
@@ -72,15 +74,26 @@ def in_force(sync_db: sqlite3.Connection, scope: str) -> InForce | None:
         " FROM pictures WHERE scope = ?",
         (scope,),
     ).fetchone()
-    if row is None:
-        return None
+    return None if row is None else _pointer(scope, *row)
+
+
+@lru_cache(maxsize=POINTERS_KEPT)
+def _pointer(  # Every tap asks.
+    scope: str,
+    generation: int,
+    epoch: int,
+    number: int,
+    issued_utc_ms: int,
+    boot: str,
+    mono_ms: int,
+) -> InForce:
     return InForce(
         scope=scope,
-        generation=row[0],
-        floor=VersionMark(row[1], row[2]),
-        issued_utc_ms=row[3],
-        received_boot=row[4],
-        received_mono_ms=row[5],
+        generation=generation,
+        floor=VersionMark(epoch, number),
+        issued_utc_ms=issued_utc_ms,
+        received_boot=boot,
+        received_mono_ms=mono_ms,
     )
 
 

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,7 @@ from edge.offline_cache.store import FileKind, look_over, open_reader, reading, 
 Place = tuple[int, bytes]  # Kind and key of a row: the order they lie in.
 BEFORE_ALL: Final[Place] = (-1, b"")
 AFTER_ALL: Final[Place] = (2**63 - 1, b"")
+METAS_KEPT: Final = 8  # Our choice: a station holds five lists; each has one record in force.
 LOOK_OVER_BYTES: Final = 4 * 1024 * 1024  # Our choice: SQLite looks over so much in 20 ms.
 
 
@@ -74,8 +76,14 @@ def picture_meta(db: sqlite3.Connection) -> PictureMeta:
         row = db.execute("SELECT value FROM meta WHERE key = 'picture'").fetchone()
     if row is None:
         raise CorruptData("a picture without its record")
+    return _meta_of(row[0])
+
+
+@lru_cache(maxsize=METAS_KEPT)
+def _meta_of(body: bytes) -> PictureMeta:
+    """Every tap asks, and the record changes with the list's version alone."""
     try:
-        record = _META_DECODER.decode(row[0])
+        record = _META_DECODER.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CorruptData(f"a picture's record: {error}") from error
     return PictureMeta(

@@ -25,6 +25,7 @@ DES_BLOCK = 8
 KEY_SIZE = 16  # AES-128 and two-key 3DES.
 MAC_SIZE = 8  # NXP sends half of a CMAC.
 ZERO_BLOCK = bytes(AES_BLOCK)
+_PLAIN = modes.ECB()  # noqa: S305  Of single blocks of our own making; no data is kept secret by it.
 
 # SP 800-38B 5.3: what a doubling that overflows is reduced with, by block size.
 REDUCTION = {AES_BLOCK: 0x87, DES_BLOCK: 0x1B}
@@ -109,9 +110,9 @@ def _cbc_decrypt(algorithm: AES | TripleDES, data: bytes, iv: bytes) -> bytes:
     return Cipher(algorithm, modes.CBC(iv)).decryptor().update(data)
 
 
-def _aes_block(key: bytes, block: bytes) -> bytes:
-    # A single block in CBC with a zero vector is the plain cipher.
-    return aes_cbc_encrypt(key, block)
+def _aes_blocks(key: bytes, blocks: bytes) -> bytes:
+    """The plain cipher over each block: what others build a mode from, and no mode itself."""
+    return Cipher(AES(key), _PLAIN).encryptor().update(blocks)
 
 
 def _tdes(key: bytes) -> TripleDES:
@@ -276,7 +277,7 @@ def session_key_ultralight(key: bytes, rnd_a: bytes, rnd_b: bytes) -> bytes:
 def vector_ev2(key: bytes, *, ti: bytes, counter: int, for_answer: bool) -> bytes:
     """The vector that EV2 data is enciphered from; NT4H2421Gx 9.1.4."""
     label = bytes.fromhex("5AA5" if for_answer else "A55A")
-    return _aes_block(key, label + ti + counter.to_bytes(2, "little") + bytes(8))
+    return _aes_blocks(key, label + ti + counter.to_bytes(2, "little") + bytes(8))
 
 
 def _nonce_context(rnd_a: bytes, rnd_b: bytes) -> bytes:
@@ -288,21 +289,26 @@ def _nonce_context(rnd_a: bytes, rnd_b: bytes) -> bytes:
 # --- LRP, the leakage resilient primitive, NXP AN12304 ---------------------------------------
 
 
+LRP_NEXT = b"\x55" * AES_BLOCK  # AN12304 algorithms 1 and 2: leads to the next state,
+LRP_SECRET = b"\xaa" * AES_BLOCK  # and this to a secret.
+
+
 def lrp_plaintexts(key: bytes) -> tuple[bytes, ...]:
     """The sixteen secret plaintexts of a key; AN12304 algorithm 1 with m = 4."""
-    return _lrp_secrets(_aes_block(key, b"\x55" * AES_BLOCK), count=16)
+    return _lrp_secrets(_aes_blocks(key, LRP_NEXT), count=16)
 
 
 def lrp_updated_keys(key: bytes) -> tuple[bytes, ...]:
     """The updated keys of a key; AN12304 algorithm 2 with q = 4."""
-    return _lrp_secrets(_aes_block(key, b"\xaa" * AES_BLOCK), count=4)
+    return _lrp_secrets(_aes_blocks(key, LRP_SECRET), count=4)
 
 
 def _lrp_secrets(state: bytes, *, count: int) -> tuple[bytes, ...]:
     secrets = []
     for _ in range(count):
-        secrets.append(_aes_block(state, b"\xaa" * AES_BLOCK))
-        state = _aes_block(state, b"\x55" * AES_BLOCK)
+        both = _aes_blocks(state, LRP_SECRET + LRP_NEXT)
+        secrets.append(both[:AES_BLOCK])
+        state = both[AES_BLOCK:]
     return tuple(secrets)
 
 
@@ -312,20 +318,33 @@ def lrp_eval(
     """AN12304 algorithm 3: one encryption per nibble of the input, and one to finish."""
     state = updated_key
     for nibble in nibbles:
-        state = _aes_block(state, plaintexts[nibble])
-    return _aes_block(state, ZERO_BLOCK) if final else state
+        state = _aes_blocks(state, plaintexts[nibble])
+    return _aes_blocks(state, ZERO_BLOCK) if final else state
 
 
 class Lrp:
-    """One updated key of an LRP key: CMAC_LRP, and LRICB with a counter that the caller keeps."""
+    """One updated key of an LRP key: CMAC_LRP, and LRICB with a counter that the caller keeps.
 
-    def __init__(self, key: bytes, updated: int) -> None:
-        self._plaintexts = lrp_plaintexts(key)
-        self._updated_key = lrp_updated_keys(key)[updated]
+    What it needs time and again is worked out once: an evaluation is 33 encryptions, each under a
+    key of its own.
+    """
+
+    def __init__(self, key: bytes, updated: int, *, beside: Lrp | None = None) -> None:
+        """`beside` is another updated key of the same key: they share its secrets."""
+        self._plaintexts: tuple[bytes, ...]
+        self._updated_keys: tuple[bytes, ...]
+        if beside is None:
+            self._plaintexts, self._updated_keys = lrp_plaintexts(key), lrp_updated_keys(key)
+        else:
+            self._plaintexts, self._updated_keys = beside._plaintexts, beside._updated_keys
+        self._updated_key = self._updated_keys[updated]
+        self._subkeys: tuple[bytes, bytes] | None = None
 
     def subkeys(self) -> tuple[bytes, bytes]:
-        k1 = _doubled(self._eval(ZERO_BLOCK))
-        return k1, _doubled(k1)
+        if self._subkeys is None:
+            k1 = _doubled(self._eval(ZERO_BLOCK))
+            self._subkeys = k1, _doubled(k1)
+        return self._subkeys
 
     def cmac(self, message: bytes) -> bytes:
         """CMAC_LRP of AN12304: a CMAC whose block cipher is the evaluation."""
@@ -363,8 +382,12 @@ class Lrp:
 def session_lrp(key: bytes, rnd_a: bytes, rnd_b: bytes) -> tuple[Lrp, Lrp]:
     """The MAC and the encryption side of an LRP session; NT4H2421Gx 9.2.7."""
     vector = bytes.fromhex("00010080") + _nonce_context(rnd_a, rnd_b) + bytes.fromhex("9669")
-    master = Lrp(key, 0).cmac(vector)
-    return Lrp(master, 0), Lrp(master, 1)
+    return _lrp_sides(Lrp(key, 0).cmac(vector))
+
+
+def _lrp_sides(master: bytes) -> tuple[Lrp, Lrp]:
+    mac = Lrp(master, 0)
+    return mac, Lrp(master, 1, beside=mac)
 
 
 # --- Secure dynamic messaging, NT4H2421Gx 9.3 ------------------------------------------------
@@ -383,8 +406,7 @@ def sdm_session_lrp(file_read_key: bytes, uid: bytes, counter: bytes) -> tuple[L
     """The MAC and the encryption side of a message made in LRP mode; NT4H2421Gx 9.3.9.2."""
     vector = bytes.fromhex("00010080") + uid + counter
     vector += bytes(-(len(vector) + 2) % AES_BLOCK) + bytes.fromhex("1EE1")
-    master = Lrp(file_read_key, 0).cmac(vector)
-    return Lrp(master, 0), Lrp(master, 1)
+    return _lrp_sides(Lrp(file_read_key, 0).cmac(vector))
 
 
 def _filled(vector: bytes) -> bytes:

@@ -45,12 +45,14 @@ def open_reader(
     wake: Callable[[], None],
     now_ms: Callable[[], int] = monotonic_ms,
     cards: CardBook | None = None,
+    reset: Callable[[], None] | None = None,
 ) -> Reader:
     """Start the reader; it opens its device by itself and says LinkUp when cards count.
 
     `wake` is called, from the reader's thread, after something was queued for `poll`; it must
     not block. `now_ms` is the monotonic clock of `CardRead.at_ms`. `cards` is what is held of cards
-    that can prove themselves; the reader's thread asks it while a card is in the field.
+    that can prove themselves; the reader's thread asks it while a card is in the field. `reset`
+    pulses the reset line of a PN532, where one is wired.
 
     Raises SetupProblem for settings nothing can be opened with, or a driver that is not
     installed. A device that is merely absent is no error: it is a LinkDown.
@@ -58,7 +60,7 @@ def open_reader(
     for problem in reader_problems(settings):
         found = f"{problem.key} is {problem.found!r}; {problem.do}"
         raise SetupProblem(f"reader {settings.reader_id}: {found}")
-    session = _session(settings, cards, now_ms)
+    session = _session(settings, cards, now_ms, reset)
     return ReaderWorker(
         reader_id=settings.reader_id,
         session=session,
@@ -80,7 +82,10 @@ def profile_of(settings: ReaderSettings) -> ReaderProfile:
 
 
 def _session(
-    settings: ReaderSettings, cards: CardBook | None, now_ms: Callable[[], int]
+    settings: ReaderSettings,
+    cards: CardBook | None,
+    now_ms: Callable[[], int],
+    reset: Callable[[], None] | None,
 ) -> Session:
     match settings.driver:
         case "pcsc":
@@ -92,7 +97,7 @@ def _session(
 
             prover = Prover(cards, random_bytes=secrets.token_bytes)
             return Pn532Session(
-                settings, ask=lambda card: ask_activated(prover, card, now_ms=now_ms)
+                settings, ask=lambda card: ask_activated(prover, card, now_ms=now_ms), reset=reset
             )
         case "osdp":
             from edge.readers.osdp import OsdpSession, load_key, load_osdp

@@ -17,12 +17,11 @@ from enum import Enum, auto, unique
 
 POLL_MS = 50  # libosdp 3.2.9, OSDP_PD_POLL_TIMEOUT_MS: a healthy reader answers so often.
 RETRY_MS = 1_000  # Measured with 3.2.9: a lost answer is asked for again after so long.
-SILENT_MS_MAX = 3_500  # Our choice: three answers in a row may be lost, a fourth is a cut cable.
-# Our choice: a secure channel takes 0.5 s (measured), and any of its answers may be lost.
-CONNECT_MS_MAX = 6_000
+SILENT_MS_MAX = 2_500  # Our choice: two answers in a row may be lost, a third is a cut cable.
+CONNECT_MS_MAX = 4_000  # Our choice: eight times the 0.5 s a secure channel takes (measured).
 GUARD_MS = 1_500  # Our choice: twice the 0.7 s after which an old card still came (measured).
 
-assert 3 * RETRY_MS < SILENT_MS_MAX < CONNECT_MS_MAX
+assert 2 * RETRY_MS < SILENT_MS_MAX < CONNECT_MS_MAX
 assert POLL_MS < RETRY_MS
 
 

@@ -18,12 +18,6 @@ words({
     claim: "Waiting for the officer to confirm",
   },
 });
-const SAID_EN = {
-  moved_on: "The screen shows another by now: tap the card again", no_children: "Mark one child at least",
-  children_with_no_child: "Unmark the children first", too_many: "Too many children: see the officer",
-  ask_officer: "Please see the officer", already_in: "The child is in already: waiting for the officer",
-  not_in: "The child is not in today: waiting for the officer",
-};
 const THANKS_MS = 4000;
 let chosen = new Set();
 let of = "";
@@ -35,7 +29,7 @@ async function choose(handover, what) {
   const answer = await ask("handover_choose", { dialogue: handover.dialogue, what, children });
   document.getElementById("toast")?.remove(); // What there is to say stands on the screen.
   if (answer.ok) { thanks = Date.now(); chosen = new Set(); said = ""; }
-  else said = either(answer.text ?? "", SAID_EN[answer.why]);
+  else said = either(answer.text ?? "", answer.text_en);
   again();
 }
 let again = () => {};

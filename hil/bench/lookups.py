@@ -1,14 +1,15 @@
 """The decision alone, lookup included, over a school's list and over a whole city's.
 
-In processor time of the agent's thread: nothing here waits for a disk, so what the clock shows
-beyond it is other programs' turn; and of the quietest of some stretches, for neighbours on the
-same core take its caches too. With a commit, and by the clock, `taps.py` measures.
+By the clock, as a person at the gate has it, and over every decision. The processor time beside
+it says how much of that was ours: nothing here waits for a disk, so the rest was other programs'
+turn. With a commit `taps.py` measures.
 """
 
 from __future__ import annotations
 
 import random
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge.model import AccessPoint, Direction, Outcome, Presentation, UidKind
@@ -20,38 +21,48 @@ from hil.bench.station import IDENTIFIER_KEY, build, uid_of
 from hil.bench.taps import agent_of
 
 SMALL, LARGE = 10_000, 1_400_000
-DECISIONS = 20_000
-STRETCHES = 5  # Our choice: 4,000 decisions have 40 above their p99.
+DECISIONS = 20_000  # Our choice: 180 of them lie above the p99.
 GOAL_US = 200.0  # promises.md.
 POINT = AccessPoint(access_point_id="north-in", zone_id="school", direction=Direction.IN)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One decision, in microseconds: by the clock, and of the processor."""
+
+    wall_us: float
+    processor_us: float
 
 
 def measure(folder: Path) -> list[Figure]:
     small = decide_many(build(folder / "small", SMALL), SMALL)
     large = decide_many(build(folder / "large", LARGE), LARGE)
-    limit, value = quietest(small), quietest(large)
+    limit = percentile([taken.wall_us for taken in small], 0.99)
+    value = percentile([taken.wall_us for taken in large], 0.99)
     return [
         figure(
-            f"decision with lookup, {LARGE:,} people (p99, processor time)",
+            f"decision with lookup, {LARGE:,} people (p99)",
             value,
             "µs",
             limit=limit,
             limit_name=f"with {SMALL:,} people",
             goal=f"<= {GOAL_US:g} µs and <= 2 x",
             ok=value <= GOAL_US and value <= 2 * limit,
-        )
+        ),
+        figure(
+            "the same, processor time (p99)",
+            percentile([taken.processor_us for taken in large], 0.99),
+            "µs",
+            limit=percentile([taken.processor_us for taken in small], 0.99),
+            limit_name=f"with {SMALL:,} people",
+            goal="shown",
+            ok=True,
+        ),
     ]
 
 
-def quietest(taken_us: list[float]) -> float:
-    """The p99 of the stretch that the machine's other work disturbed least."""
-    size = len(taken_us) // STRETCHES
-    stretches = [taken_us[place * size : (place + 1) * size] for place in range(STRETCHES)]
-    return min(percentile(stretch, 0.99) for stretch in stretches)
-
-
-def decide_many(settings: DeviceSettings, people: int) -> list[float]:
-    """Processor microseconds of each decision, cards drawn at random with a fixed seed."""
+def decide_many(settings: DeviceSettings, people: int) -> list[Taken]:
+    """Every decision's time, cards drawn at random with a fixed seed."""
     draw = random.Random(1)
     taken = []
     with agent_of(settings) as (agent, _, clock):
@@ -62,11 +73,13 @@ def decide_many(settings: DeviceSettings, people: int) -> list[float]:
             for _ in range(DECISIONS)
         ]
         for identifier in cards:
-            started = time.thread_time()
+            processor_s = time.thread_time()
+            began_s = time.perf_counter()
             moment = clock.moment()
             view = cache.access_view(identifier, "school", moment)
             presentation = Presentation(credential_id=identifier, age_ms=0)
             decision = decide_access(presentation, view, POINT, moment.now())
-            taken.append(1e6 * (time.thread_time() - started))
+            wall_s = time.perf_counter() - began_s
+            taken.append(Taken(1e6 * wall_s, 1e6 * (time.thread_time() - processor_s)))
             assert decision.outcome is Outcome.GRANT
     return taken[DECISIONS // 10 :]  # Warm: the first tenth reads pages into the cache.

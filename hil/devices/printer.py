@@ -42,6 +42,7 @@ class VirtualPrinter:
     def __init__(self, *, port: int = 0) -> None:
         self.paper = FINE
         self.slips: list[list[str]] = []
+        self.printed = 0  # Of them all, also those that are not kept.
         self.noise_bytes = 0
         self.answers = True  # Off: it hears and says nothing, like many a cheap one.
         self._lines: list[str] = []
@@ -144,7 +145,9 @@ class VirtualPrinter:
             case (0x1B, "t"):
                 self._page = CODE_PAGES.get(rest[0], "cp437")
             case (0x1D, "V"):
-                self.slips = [*self.slips, self._lines][-SLIPS_KEPT:]
+                if self._lines:  # A printer without paper cuts nothing.
+                    self.slips = [*self.slips, self._lines][-SLIPS_KEPT:]
+                    self.printed += 1
                 self._lines = []
             case (0x10, _):
                 if self.answers:

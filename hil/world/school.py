@@ -123,6 +123,13 @@ class School:
         return {card.label: card for card in self.cards if card.label}
 
 
+SLOTS: Final = (
+    MealSlot(slot_id="breakfast", start_minute=8 * 60 + 30, stop_minute=10 * 60 + 30),
+    MealSlot(slot_id="lunch", start_minute=11 * 60 + 30, stop_minute=14 * 60 + 30),
+    MealSlot(slot_id="snack", start_minute=15 * 60, stop_minute=16 * 60 + 30),
+)
+
+
 def make_school(
     seed: int = 1, site_id: str = "s0001", *, pupils: int = PUPILS, canteen: bool = False
 ) -> School:
@@ -159,16 +166,11 @@ def make_school(
         maker.with_always(person) if person.cardholder_id in free else person
         for person in (*children, *staff, *guardians)
     )
-    slots = (
-        MealSlot(slot_id="breakfast", start_minute=8 * 60 + 30, stop_minute=10 * 60 + 30),
-        MealSlot(slot_id="lunch", start_minute=11 * 60 + 30, stop_minute=14 * 60 + 30),
-        MealSlot(slot_id="snack", start_minute=15 * 60, stop_minute=16 * 60 + 30),
-    )
     school = School(
         site_id=site_id,
         seed=seed,
         settings=SiteSettings(
-            meal_slots={slot.slot_id: (slot.start_minute, slot.stop_minute) for slot in slots}
+            meal_slots={slot.slot_id: (slot.start_minute, slot.stop_minute) for slot in SLOTS}
         ),
         classes=classes,
         people=people,
@@ -181,7 +183,7 @@ def make_school(
         products=products,
         schedules=make_schedules(),
         smart_cards=smart_cards(seed, site_id, chosen),
-        meal_slots=slots,
+        meal_slots=SLOTS,
         later_cards=later_cards(seed, site_id, later),
         canteen=Canteen(
             staff=tuple(
@@ -191,14 +193,20 @@ def make_school(
             groups=tuple(extras.make_groups(site_id, classes, people)),
         ),
     )
-    if not canteen:
-        return school
-    spared = frozenset(special)
     wanted = frozenset({later[PRIMARY].cardholder_id})
+    return _with_canteen(school, children, frozenset(special), wanted) if canteen else school
+
+
+def _with_canteen(
+    school: School, children: list[Person], spared: frozenset[str], wanted: frozenset[str]
+) -> School:
+    """Free meals and pre-orders for children, `spared` ones without and `wanted` ones with; piece
+    limits and a second purse."""
+    seed = school.seed
     return replace(
         school,
         purses=(PURSE, BUFFET),
-        products=extras.with_buffet(products),
+        products=extras.with_buffet(school.products),
         accounts=extras.with_limits(school.accounts, seed),
         canteen=replace(
             school.canteen,

@@ -36,7 +36,8 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 TAPS: Final = 500 if os.environ.get("NIGHTLY") else 48
 WAIT_S_MAX: Final = 60.0  # Our choice: another run may share the processors.
-RECOVERY_S_MAX: Final = 2.0  # Of the best outage; the others say nothing about the reader.
+RECOVERY_S_MAX: Final = 2.0  # After every outage: what is promised of a plug put back.
+LOOK_S: Final = 0.02  # Our choice: a status costs the agent something; asking takes nothing away.
 AGAIN_S: Final = 3.2  # Past the rule that the same card again within 3 s is no new presentation.
 LONG_OUTAGE_S: Final = 4.0  # By then the next try to open is 2 s away and more.
 CROWD: Final = 12
@@ -63,7 +64,7 @@ class Gate:
         while not self._holds(is_so):
             assert self.process.poll() is None, self._log.read_text()
             assert time.monotonic() - began_s < WAIT_S_MAX, self._log.read_text()[-3_000:]
-            time.sleep(0.005)
+            time.sleep(LOOK_S)
         return time.monotonic() - began_s
 
     def is_up(self) -> bool:
@@ -200,7 +201,7 @@ def test_a_pn532_is_pulled_out_in_a_stream_of_people(tmp_path: Path) -> None:
             },
         )
         print("recovery, s:", [round(s, 2) for s in recoveries])
-        assert min(recoveries) < RECOVERY_S_MAX
+        assert max(recoveries) < RECOVERY_S_MAX
         facts = nobody_was_lost(gate, TAPS)
         for number, fact in enumerate(facts):
             name, _ = crowd.cards[number % len(crowd.cards)]
@@ -237,5 +238,5 @@ def test_a_serial_reader_is_pulled_out_in_a_stream_of_people(tmp_path: Path) -> 
             outages={TAPS // 3: pull(0), 2 * TAPS // 3: pull(LONG_OUTAGE_S)},
         )
         print("recovery, s:", [round(s, 2) for s in recoveries])
-        assert min(recoveries) < RECOVERY_S_MAX
+        assert max(recoveries) < RECOVERY_S_MAX
         nobody_was_lost(gate, TAPS)

@@ -17,10 +17,10 @@ from edge.readers.id12_frame import encode
 from edge.readers.open_reader import open_reader
 from edge.readers.reader import CardRead, LinkDown, LinkUp, Reader
 from edge.readers.watch import BABBLE_MS_MAX
-from edge.readers.worker import monotonic_ms
 from edge.settings import ReaderSettings
 from hil.devices.reader_listener import Listener
 from hil.devices.reader_serial import VirtualSerialReader
+from tests.support.ahead_clock import Clock
 
 pytestmark = pytest.mark.slow
 
@@ -28,14 +28,6 @@ CARD = bytes.fromhex("62E3086CED")
 FENCE = bytes.fromhex("0A00001234")
 NOISE_SIZE = 100_000  # Our choice: many times what a tty buffers.
 STALL_MS = 3_000  # Longer than a read may be old (credentials.md: 2 s).
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.ahead_ms = 0
-
-    def now_ms(self) -> int:
-        return monotonic_ms() + self.ahead_ms
 
 
 @pytest.fixture

@@ -20,10 +20,11 @@ from edge.readers.open_reader import new_frame, open_reader
 from edge.readers.reader import CardRead, LinkDown, LinkUp
 from edge.readers.watch import BABBLE_MS_MAX
 from edge.readers.wedge import WedgeSession
-from edge.readers.worker import ReaderWorker, monotonic_ms
+from edge.readers.worker import ReaderWorker
 from edge.settings import ReaderSettings
 from hil.devices.reader_listener import Listener
 from hil.devices.reader_wedge import EV_KEY, EV_SYN, VirtualWedge, event, grab_virtual, typed
+from tests.support.ahead_clock import Clock
 
 pytestmark = pytest.mark.slow
 
@@ -31,14 +32,6 @@ CARD = bytes.fromhex("04A1B2C3D4E580")
 FENCE = bytes.fromhex("DEADBEEF")
 HELD, SYN_DROPPED = 2, 3
 STALL_MS = 3_000  # Longer than a read may be old (credentials.md: 2 s).
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.ahead_ms = 0
-
-    def now_ms(self) -> int:
-        return monotonic_ms() + self.ahead_ms
 
 
 @pytest.fixture
