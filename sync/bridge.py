@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 from edge.messages import MESSAGE_BYTES_MAX
@@ -40,6 +42,7 @@ class Bridge:
         self._link: Link | None = None
         self._links = 0
         self._numbers = 0
+        self._link_waits = False  # For more of what is published together.
         self._hanging: list[threading.Thread] = []
         self._old_protocol: set[Endpoint] = set()  # Those that answered 3.1.1 alone.
 
@@ -74,6 +77,7 @@ class Bridge:
             will=(will_topic, will),
             old_protocol=endpoint in self._old_protocol,
             post=self._post,
+            tell=self._tell,
             crowded=lambda: len(self._events) >= EVENTS_MAX,
         )
         self._link.thread.start()
@@ -110,6 +114,17 @@ class Bridge:
 
     # ------------------------------------------------------------------ traffic
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is published and done inside leaves when it ends, the link's thread woken once."""
+        link, self._link_waits = self._link, True
+        try:
+            yield
+        finally:
+            self._link_waits = False
+            if link is not None:
+                link.wake()
+
     def subscribe(self, topics: Sequence[str]) -> None:
         """QoS 1 on each; `SubscriptionsReady` follows. `DeviceFault` when not connected."""
         link = self._connected_link()
@@ -126,15 +141,19 @@ class Bridge:
         self._numbers += 1
         number = self._numbers
         link.submitted += 1
-        link.submit(lambda: link.publish(number, topic, payload, qos, retained))
+        command = partial(link.publish, number, topic, payload, qos, retained)
+        link.submit(command, wake=not self._link_waits)
         return number
 
-    def done(self, token: Token) -> None:
-        """Our commit holds what this message brought: tell the broker. Of an earlier connection
-        it is ignored; the message comes again or is asked for."""
+    def done(self, *tokens: Token) -> None:
+        """Our commit holds what these messages brought: tell the broker. Of an earlier connection
+        they are ignored; the message comes again or is asked for."""
         link = self._link
-        if link is not None and link.number == token.link and token.mid:
-            link.submit(lambda: link.acknowledge(token.mid))
+        if link is None:
+            return
+        mids = [token.mid for token in tokens if token.link == link.number and token.mid]
+        if mids:
+            link.submit(lambda: link.acknowledge(mids), wake=not self._link_waits)
 
     # ------------------------------------------------------------------ events
 
@@ -184,6 +203,12 @@ class Bridge:
             if isinstance(event, Disconnected):
                 self._speaker = 0
             self._events.append(event)
+
+    def _tell(self) -> None:
+        """From a link's thread: what it posted is to be looked at now."""
+        with self._lock:
+            if self._closed:
+                return
             self._ready.ring()
             if self._woken is not None:
                 self._woken()
@@ -199,6 +224,7 @@ class Bridge:
         self._post(
             link.number, Disconnected(loss=loss, detail=detail, was_connected=link.was_connected)
         )
+        self._tell()
         link.given_up = True
         link.bell.ring()
         if link.thread.is_alive():

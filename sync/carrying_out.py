@@ -12,11 +12,12 @@ import msgspec
 
 from edge import logs
 from edge.messages import LogLines, Order
-from edge.model import DeviceFault, Moment
+from edge.model import Moment
 from edge.order_rules import Process, Word
-from edge.trust import write_secret
 from sync.neighbour import Answered
 from sync.orders import Act, Refuse, never
+from sync.release_files import ReleaseFiles, Wanted
+from sync.releases import Releases, this_machine
 from sync.renewal import Step
 
 if TYPE_CHECKING:
@@ -35,6 +36,14 @@ class CarryingOut:
         self._fetched_ms: int | None = None
         self._rotating: int | None = None
         self._reloads: dict[int, tuple[str, int]] = {}  # counter -> scope, snapshots before.
+        self.releases = Releases(
+            device=sync.settings.device_id,
+            files=ReleaseFiles(sync.settings.updates_path),
+            machine=this_machine(),
+        )
+        sync.downlink.take_release = lambda push, moment: self.releases.take(
+            push, sync.downlink.verifier, moment
+        )
 
     def acts(self) -> Mapping[Word, tuple[Refuse, Act]]:
         """For `SyncOrders`: may it be done now, and do it."""
@@ -42,7 +51,7 @@ class CarryingOut:
             Word.RELOAD_LIST: (never, self._reload_list),
             Word.ROTATE_KEY: (self._busy_renewing, self._rotate_key),
             Word.FETCH_LOGS: (self._too_often, self._fetch_logs),
-            Word.UPDATE: (never, self._update),
+            Word.UPDATE: (self._busy_updating, self._update),
             Word.SET_LOG_LEVEL: (never, self._set_log_level),
             Word.RESTART: (never, self._restart),
         }
@@ -59,6 +68,20 @@ class CarryingOut:
         if self._rotating is not None and renewal.step is Step.REST and not renewal.wanted:
             orders.finish(self._rotating, renewal.why, moment)
             self._rotating = None
+        self._look_at_releases(moment)
+
+    def _look_at_releases(self, moment: Moment) -> None:
+        """What came of an ordered release, and what of it to ask for next."""
+        orders, releases = self._sync.orders, self.releases
+        for counter, word in tuple(orders.open.items()):
+            if word == Word.UPDATE and (why := releases.came_of(counter)) is not None:
+                orders.finish(counter, why, moment)
+        wanted = releases.fetching
+        if wanted is not None and wanted.counter not in orders.open:
+            releases.forget()  # Its time was over.
+        pull = releases.step(moment, connected=self._sync.link.welcomed)
+        if pull is not None:
+            self._sync.downlink.ask(pull)
 
     def answered(self, answer: Answered, moment: Moment) -> None:
         """Edge's lines for an order, or its silence."""
@@ -106,16 +129,18 @@ class CarryingOut:
         request = {"request": "logs", "minutes": order.minutes}
         return None if self._sync.neighbour.ask(f"{LOGS}{order.counter}", request) else "no_answer"
 
+    def _busy_updating(self, _order: Order, _moment: Moment) -> str:
+        """One release at a time, from its order to what came of it."""
+        return "busy" if self.releases.busy(self._sync.orders.open) else ""
+
     def _update(self, order: Order, _moment: Moment) -> str | None:
-        """Which release is wanted, for whatever is installed to fetch and check it."""
-        wanted = {"release": order.release, "sha256": order.sha256, "counter": order.counter}
-        path = self._sync.settings.updates_path / "wanted.json"
-        try:
-            write_secret(path, msgspec.json.encode(wanted))
-            path.chmod(0o660)  # house.md: of the group.
-        except OSError as error:
-            raise DeviceFault(f"{path}: {error.strerror}; check folder and disk") from error
-        return ""
+        """Fetched and laid ready here; installed by the updater, and told when it is kept."""
+        if self.releases.is_held(release=order.release, sha256=order.sha256):
+            return ""
+        self.releases.want(
+            Wanted(release=order.release, sha256=order.sha256, counter=order.counter)
+        )
+        return None
 
     def _set_log_level(self, order: Order, moment: Moment) -> str | None:
         self._sync.level.order(order.level, order.minutes, moment.mono_ms)

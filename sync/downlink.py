@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from edge import logs
 from edge.messages import (
+    AnyReleasePush,
     Delta,
     Head,
     Manifest,
@@ -20,6 +21,8 @@ from edge.messages import (
     PushKeys,
     PushManifest,
     PushPhoto,
+    PushRelease,
+    PushReleaseChunk,
     Signed,
     SignedWhat,
     VersionMark,
@@ -31,17 +34,9 @@ from edge.messages import (
 )
 from edge.model import ClockQuality, CorruptData, DeviceFault, Moment, SetupProblem
 from edge.offline_cache import marks
-from edge.offline_cache.apply import (
-    Pictures,
-    SnapshotBuilder,
-    half_built,
-    in_force,
-)
+from edge.offline_cache.apply import Pictures, SnapshotBuilder, half_built, in_force
 from edge.offline_cache.store import DamagedFile, Writer
-from edge.trust import (
-    KeyStore,
-    Verifier,
-)
+from edge.trust import KeyStore, Verifier
 from sync.answers import (
     ApplyDelta,
     Current,
@@ -82,6 +77,7 @@ class Downlink:
         self.counters: dict[str, int] = {}
         self.snapshots: dict[str, int] = {}  # scope -> put in force since the start.
         self.watch = PictureWatch(pictures, scopes)
+        self.take_release: Callable[[AnyReleasePush, Moment], None] = lambda _push, _moment: None
         self._verifier = verifier
         self._device = device
         self._scopes = scopes
@@ -93,7 +89,7 @@ class Downlink:
         self._changed = changed
         self._refused = refused
         self._photos = photos
-        self._builders: dict[str, SnapshotBuilder] = {}
+        self.builders: dict[str, SnapshotBuilder] = {}  # Of lists that are coming.
         self._manifests: dict[str, Signed] = {}  # As the newest of each scope came.
         self._unreadable: dict[str, str] = {}  # Scope -> what was said of it in the log.
         self._waiting: list[Pull] = []
@@ -173,16 +169,24 @@ class Downlink:
         if scopes:
             self._waiting.append(Pull(device=self._device, keys=scopes))
 
+    def ask(self, pull: Pull) -> None:
+        """Something that is no list, behind what waits already."""
+        self._waiting.append(pull)
+
     def reload(self, scope: str, moment: Moment) -> None:
         """By order: fetch the whole list anew. The one in force stays until the new one is."""
         answers = self._intake.mismatch(scope=scope, now_ms=moment.mono_ms)
         self._carry_out(answers, moment)
 
+    def brought(self, scope: str) -> bool:
+        """A person brings this list. True when a whole one is wanted, though one is in force."""
+        return self._intake.brought(scope=scope)
+
     def close(self) -> None:
         """Half-built lists are kept: the next process goes on with them."""
-        for builder in self._builders.values():
+        for builder in self.builders.values():
             builder.close()
-        self._builders.clear()
+        self.builders.clear()
 
     # --------------------------------------------------------------------- link and time
 
@@ -249,6 +253,8 @@ class Downlink:
             case PushPhoto():
                 if self._photos is not None:
                     self._photos.take(push, moment)
+            case PushRelease() | PushReleaseChunk():
+                self.take_release(push, moment)
 
     # ------------------------------------------------------------------------- helpers
 
@@ -296,40 +302,35 @@ class Downlink:
     def _start(self, manifest: Manifest) -> None:
         self._drop(manifest.scope)
         generation = self._pictures.next_generation(manifest.scope)
-        self._builders[manifest.scope] = SnapshotBuilder(
-            self._pictures.folder,
-            manifest,
-            generation,
-            signed=self._manifests.pop(manifest.scope, None),
+        signed = self._manifests.pop(manifest.scope, None)
+        self.builders[manifest.scope] = SnapshotBuilder(
+            self._pictures.folder, manifest, generation, signed=signed
         )
         self._log.info(
             "list coming", scope=manifest.scope, rows=manifest.rows, number=manifest.version.number
         )
 
     def _store(self, chunk: StoreChunk, moment: Moment) -> None:
-        builder = self._builders.get(chunk.scope)
+        builder = self.builders.get(chunk.scope)
         if builder is None:
             return
         try:
             builder.add_chunk(chunk.index, chunk.data)
-        except CorruptData as problem:
+        except (CorruptData, DeviceFault) as problem:
             self._fail(builder.manifest, problem, moment)
 
     def _finish(self, manifest: Manifest, later: tuple[Delta, ...], moment: Moment) -> None:
-        builder = self._builders.pop(manifest.scope, None)
+        builder = self.builders.pop(manifest.scope, None)
         if builder is None:
             return
         try:
             builder.finish(later)
+            path, number = builder.path, builder.generation
             self._pictures.put_in_force(
-                builder.path,
-                manifest.scope,
-                builder.generation,
-                manifest.issued_utc_ms,
-                moment,
+                path, manifest.scope, number, manifest.issued_utc_ms, moment
             )
-        except CorruptData as problem:
-            self._builders[manifest.scope] = builder
+        except (CorruptData, DeviceFault) as problem:
+            self.builders[manifest.scope] = builder
             self._fail(manifest, problem, moment)
             return
         self._count("snapshots_in_force")
@@ -339,17 +340,22 @@ class Downlink:
         self._changed()
         self._tell_held(manifest.scope, moment)
 
-    def _fail(self, manifest: Manifest, problem: CorruptData, moment: Moment) -> None:
-        self._drop(manifest.scope)
-        self._log.warning("a list was refused", scope=manifest.scope, reason=str(problem))
-        self._refused("snapshot", manifest.scope, "mismatch")
+    def _fail(self, manifest: Manifest, problem: CorruptData | DeviceFault, moment: Moment) -> None:
+        """What the disk refused is raised on; the intake asks for the list anew, after a wait."""
+        builder = self.builders.pop(manifest.scope)
         answers = self._intake.snapshot_failed(
             scope=manifest.scope, snapshot_id=manifest.snapshot_id, now_ms=moment.mono_ms
         )
+        if isinstance(problem, DeviceFault):
+            builder.close()  # Swept within a minute, unless it is in force after all.
+            raise problem
+        builder.discard()
+        self._log.warning("a list was refused", scope=manifest.scope, reason=str(problem))
+        self._refused("snapshot", manifest.scope, "mismatch")
         self._carry_out(answers, moment)
 
     def _drop(self, scope: str) -> None:
-        builder = self._builders.pop(scope, None)
+        builder = self.builders.pop(scope, None)
         if builder is not None:
             builder.discard()
 
@@ -400,7 +406,7 @@ class Downlink:
     def _resume(self, scope: str, moment: Moment) -> None:
         """Go on with a snapshot that was half there; one that is of no more use is swept."""
         for generation, signed in half_built(self._pictures.folder, scope):
-            if scope in self._builders:
+            if scope in self.builders:
                 return
             try:
                 payload = self._verifier.open(SignedWhat.MANIFEST, signed)
@@ -413,7 +419,7 @@ class Downlink:
             except (CorruptData, DeviceFault, SetupProblem) as problem:
                 self._log.warning("a half list is given up", scope=scope, reason=str(problem))
                 continue
-            self._builders[scope] = builder
+            self.builders[scope] = builder
             self._log.info("going on with a list", scope=scope, chunks=len(builder.taken))
             answers = self._intake.resume(
                 scope=scope, manifest=manifest, stored=builder.taken, now_ms=moment.mono_ms

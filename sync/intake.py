@@ -116,6 +116,11 @@ class Intake:
         self._lists[scope].mismatch()
         return self._with_rest([], now_ms)
 
+    def brought(self, *, scope: str) -> bool:
+        """A list comes by hand. True when a whole one is wanted although there is a picture."""
+        one = self._lists.get(scope)
+        return one is not None and one.brought()
+
     def snapshot_failed(
         self, *, scope: str, snapshot_id: str, now_ms: int
     ) -> tuple[IntakeAnswer, ...]:

@@ -34,11 +34,13 @@ from sync.bridge_events import (
     Oversized,
     Published,
     SubscriptionsReady,
+    Token,
 )
 from sync.carrying_out import LOGS, CarryingOut
 from sync.city_link import CityLink
 from sync.configuring import Configuring
 from sync.downlink import Downlink
+from sync.inbox import Inbox
 from sync.orders import SyncOrders
 from sync.parts import Parts
 from sync.peer_link import PeerLink
@@ -72,6 +74,8 @@ class Sync:
         self._started_ms = clock.mono_ms()
         self._looked_ms = self._health_ms = self._sweep_ms = 0
         self._asked_edge_ms: int | None = None
+        self._done: list[Token] = []
+        self._up = {stream: up(settings.device_id, stream) for stream in Stream}
         self._crowded = Lasting()
         self._log = logs.get("sync")
         self.load_anchor()
@@ -80,41 +84,8 @@ class Sync:
         self.teller = Teller(self.agent, self.counters, clock.moment)
         self.level = logs.LevelKeeper(settings.log_level)
         self.pictures = Pictures(settings.folders.state, writer)
-        self.uplink = Uplink(
-            device=settings.device_id,
-            journal=settings.journal_path,
-            writer=writer,
-            refused=self.teller.refuse,
-            ring_edge=parts.ring_edge,
-        )
-        self.upkeep = Upkeep(
-            writer,
-            uplink=self.uplink,
-            agent=self.agent,
-            diag=self.diag,
-            station=settings.station,
-            moment=moment,
-        )
-        self.photos = Photos(
-            device=settings.device_id,
-            site=settings.site_id,
-            station=settings.station,
-            pictures=self.pictures,
-            writer=writer,
-            folder=settings.folders.state,
-        )
-        self.downlink = Downlink(
-            device=settings.device_id,
-            scopes=scopes_of(settings.site_id, settings.station),
-            writer=writer,
-            pictures=self.pictures,
-            keys=parts.keys,
-            verifier=parts.roots.verifier,
-            spread=parts.random(),
-            changed=self._take_change,
-            refused=self.teller.refuse,
-            photos=self.photos,
-        )
+        self._make_uplink(parts, moment)
+        self._make_downlink(parts)
         self.configuring = Configuring(
             settings,
             writer=writer,
@@ -138,6 +109,56 @@ class Sync:
             renewing=self.renewing,
             hello=self.reports.hello,
         )
+        self._make_orders(parts, moment)
+        self.peers = PeerLink.of(parts, refused=self.teller.refuse)
+        self.arrivals = Arrivals(self, parts)
+        self.inbox = Inbox(self, parts)
+        self.downlink.start(moment)
+        self.uplink.look(moment.mono_ms)
+
+    def _make_uplink(self, parts: Parts, moment: Moment) -> None:
+        settings, writer = parts.settings, parts.writer
+        self.uplink = Uplink(
+            device=settings.device_id,
+            journal=settings.journal_path,
+            writer=writer,
+            refused=self.teller.refuse,
+            ring_edge=parts.ring_edge,
+        )
+        self.upkeep = Upkeep(
+            writer,
+            uplink=self.uplink,
+            agent=self.agent,
+            diag=self.diag,
+            station=settings.station,
+            moment=moment,
+        )
+
+    def _make_downlink(self, parts: Parts) -> None:
+        settings, writer = parts.settings, parts.writer
+        self.photos = Photos(
+            device=settings.device_id,
+            site=settings.site_id,
+            station=settings.station,
+            pictures=self.pictures,
+            writer=writer,
+            folder=settings.folders.state,
+        )
+        self.downlink = Downlink(
+            device=settings.device_id,
+            scopes=scopes_of(settings.site_id, settings.station),
+            writer=writer,
+            pictures=self.pictures,
+            keys=parts.keys,
+            verifier=parts.roots.verifier,
+            spread=parts.random(),
+            changed=self._take_change,
+            refused=self.teller.refuse,
+            photos=self.photos,
+        )
+
+    def _make_orders(self, parts: Parts, moment: Moment) -> None:
+        settings = parts.settings
         self._carrying_out = CarryingOut(self)
         here = Here(
             access_points={},
@@ -149,15 +170,15 @@ class Sync:
             self.agent, here=here, acts=self._carrying_out.acts(), count=self.teller.count
         )
         self.orders.close_unacted(moment)
-        self.peers = PeerLink.of(parts, refused=self.teller.refuse)
-        self.arrivals = Arrivals(self, parts)
-        self.downlink.start(moment)
-        self.uplink.look(moment.mono_ms)
 
     # ------------------------------------------------------------------------ one step
 
     def step(self, *, rung: bool = False) -> None:
         """Everything that waits."""
+        with self._bridge.together():
+            self._step(rung=rung)
+
+    def _step(self, *, rung: bool) -> None:
         for event in self._bridge.poll():
             self._take(event)
         moment = self.clock.moment()
@@ -173,25 +194,17 @@ class Sync:
                 self.link.try_now(moment, spread=True)
             self.uplink.look(moment.mono_ms)
             self._look_after(moment)
-        if self.link.welcomed:
-            try:
-                reason = self.uplink.pump(self._publish_facts, moment.mono_ms)
-                self.peers.hand_in(self._bridge, self.link.payload_bytes_max)
-                self.downlink.step(self._publish_pull, moment)
-                if reason:
-                    self.link.end(reason)
-            except DeviceFault as fault:
-                self.teller.count("publish_failed")
-                if self._crowded.is_news(str(fault), now_ms=moment.mono_ms):
-                    self._log.warning("the broker takes nothing now", reason=str(fault))
-        else:
-            self.downlink.step(None, moment)
+        self._send(moment)
+        # After what they made leave: the city waits for facts, the broker's window is wide.
+        self._bridge.done(*self._done)
+        self._done.clear()
+        self.inbox.step(moment, rung=rung)
         self._take_time(moment)
         self.peers.step(rung=rung)
 
     def due_ms(self) -> int:
         """When `step` is needed at the latest though nothing arrives."""
-        due = [self._looked_ms + LOOK_MS, self.peers.due_ms()]
+        due = [self._looked_ms + LOOK_MS, self.peers.due_ms(), self.inbox.due_ms()]
         if self.link.next_connect_ms is not None:
             due.append(self.link.next_connect_ms)
         for wake_ms in (self.uplink.wake_ms(), self.downlink.watch.due_ms()):
@@ -225,6 +238,22 @@ class Sync:
         self.pictures.close()
         self._parts.writer.close()
 
+    def _send(self, moment: Moment) -> None:
+        """Facts, and what lists need."""
+        if not self.link.welcomed:
+            self.downlink.step(None, moment)
+            return
+        try:
+            reason = self.uplink.pump(self._publish_facts, moment.mono_ms)
+            self.peers.hand_in(self._bridge, self.link.payload_bytes_max)
+            self.downlink.step(self._publish_pull, moment)
+            if reason:
+                self.link.end(reason)
+        except DeviceFault as fault:
+            self.teller.count("publish_failed")
+            if self._crowded.is_news(str(fault), now_ms=moment.mono_ms):
+                self._log.warning("the broker takes nothing now", reason=str(fault))
+
     # --------------------------------------------------------------------- the connection
 
     def _take(self, event: BridgeEvent) -> None:
@@ -237,7 +266,7 @@ class Sync:
                 self.link.greet()
             case Message():
                 self.arrivals.take(event)
-                self._bridge.done(event.token)
+                self._done.append(event.token)
             case Disconnected(loss=loss, detail=detail):
                 self.uplink.disconnected()
                 self.downlink.disconnected()
@@ -337,7 +366,7 @@ class Sync:
                 return {"ok": False, "error": "known requests: connect, logs, renew, status"}
 
     def _publish_facts(self, stream: Stream, batch: bytes) -> None:
-        self._bridge.publish(up(self.settings.device_id, stream), batch, qos=1)
+        self._bridge.publish(self._up[stream], batch, qos=1)
 
     def _publish_pull(self, pull: Pull) -> None:
         self._bridge.publish(own(self.settings.device_id, TopicKind.PULL), encode_json(pull), qos=1)

@@ -19,7 +19,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -44,6 +44,7 @@ from sync.bridge_events import (
     loss_of_code,
 )
 from sync.link_end import Ended, LastWords, connect_problem
+from sync.news import NEWS_MS_MAX, News
 from sync.session import TCP_MS_MAX, USER_TIMEOUT_MS, Endpoint, Session
 
 IN_FLIGHT_MAX: Final = 64  # Measured: above 100 paho gets slower, each PUBACK walks its table.
@@ -79,6 +80,7 @@ class Link:
         will: tuple[str, bytes],
         old_protocol: bool,
         post: Callable[[int, BridgeEvent], None],
+        tell: Callable[[], None],
         crowded: Callable[[], bool],
     ) -> None:
         self.number = number
@@ -94,10 +96,13 @@ class Link:
         self._session = session
         self._will = will
         self._assume_old = old_protocol
-        self._post = partial(post, number)
+        self._note = partial(post, number)
+        self._tell = tell
+        self._news = News()  # Noted, and not told of yet.
         self._crowded = crowded
         self._commands: deque[Callable[[], None]] = deque()
         self._client: Client | None = None
+        self._poller = select.poll()  # Of the bell and the client's socket.
         self._words = LastWords()
         self._connack: tuple[ReasonCode, Properties | None] | None = None
         self._ended: Ended | None = None
@@ -113,10 +118,16 @@ class Link:
 
     # ------------------------------------------------------------------ for the bridge's thread
 
-    def submit(self, command: Callable[[], None]) -> None:
-        """Have the link's thread do this, in order."""
+    def submit(self, command: Callable[[], None], *, wake: bool = True) -> None:
+        """Have the link's thread do this, in order; without `wake` when it next does anything."""
         self._commands.append(command)
-        self.bell.ring()
+        if wake:
+            self.bell.ring()
+
+    def wake(self) -> None:
+        """Have it do now what was submitted."""
+        if self._commands:
+            self.bell.ring()
 
     def problem(self, now_ms: int) -> str:
         """Why this link cannot be believed any more, or ""."""
@@ -150,9 +161,10 @@ class Link:
             self._held_back.append((number, topic, payload, retained))
             self._send_held_back()
 
-    def acknowledge(self, mid: int) -> None:
+    def acknowledge(self, mids: Sequence[int]) -> None:
         assert self._client is not None
-        self._client.ack(mid, 1)
+        for mid in mids:
+            self._client.ack(mid, 1)
 
     def finish(self) -> None:
         """End in order, as soon as what was published is answered or a moment has passed."""
@@ -183,7 +195,11 @@ class Link:
             self._open(MQTTProtocolVersion.MQTTv311)
             self.old_protocol = True
         while True:
-            self._turn(TURN_MS_MAX)
+            self._turn(NEWS_MS_MAX if self._news.waiting else TURN_MS_MAX)
+            if self._news.due(monotonic_ms()):
+                self._tell()
+                if self._news.rush and not self._commands:
+                    self.bell.wait(NEWS_MS_MAX)  # `sync/news.py` says why.
             answered = not self._unanswered and not self._held_back and not self._commands
             if self._finish_by_ms is not None and (
                 answered or monotonic_ms() >= self._finish_by_ms
@@ -303,12 +319,10 @@ class Link:
         # Events nobody fetched: let the broker wait instead of filling our memory.
         self._resting = self._crowded()
         pending = not self._resting and hasattr(sock, "pending") and sock.pending() > 0
-        poller = select.poll()
-        poller.register(self.bell.fileno(), select.POLLIN)
         wanted = 0 if self._resting else select.POLLIN
-        poller.register(sock, wanted | (select.POLLOUT if client.want_write() else 0))
+        self._poller.register(sock, wanted | (select.POLLOUT if client.want_write() else 0))
         turn_ms = TURN_MS_MAX if self._finish_by_ms is None else ENDING_TURN_MS_MAX
-        ready = dict(poller.poll(0 if pending else min(turn_ms, max(0, timeout_ms))))
+        ready = dict(self._poller.poll(0 if pending else min(turn_ms, max(0, timeout_ms))))
         if self.bell.fileno() in ready:
             self.bell.hear()
         state = ready.get(sock.fileno(), 0)
@@ -342,6 +356,11 @@ class Link:
                 return  # The connection is gone; Disconnected speaks for all unanswered.
             self._unanswered[info.mid] = number
 
+    def _post(self, event: BridgeEvent) -> None:
+        """Outside a turn: at once."""
+        self._note(event)
+        self._tell()
+
     def _end(self, loss: Loss, detail: str) -> None:
         """The first reason stands."""
         if self._ended is None:
@@ -366,6 +385,8 @@ class Link:
     def _on_socket_open(self, _c: Client, _u: Any, sock: Any) -> None:
         # Before CONNECT: a look-up that came back late must not throw out its own successor.
         self._check_wanted()
+        self._poller = select.poll()
+        self._poller.register(self.bell.fileno(), select.POLLIN)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
 
@@ -385,13 +406,14 @@ class Link:
             self._end(Loss.DENIED if denied else Loss.LOST, detail)
 
     def _on_message(self, _c: Client, _u: Any, message: MQTTMessage) -> None:
+        self._news.add()
         mid = message.mid if message.qos == 1 else 0
         if len(message.payload) > MESSAGE_BYTES_MAX:
             if mid:
-                self._commands.append(lambda: self.acknowledge(mid))
-            self._post(Oversized(topic=message.topic[:256], size_bytes=len(message.payload)))
+                self._commands.append(lambda: self.acknowledge((mid,)))
+            self._note(Oversized(topic=message.topic[:256], size_bytes=len(message.payload)))
             return
-        self._post(
+        self._note(
             Message(
                 topic=message.topic,
                 payload=bytes(message.payload),
@@ -408,7 +430,10 @@ class Link:
             self.settled += 1
             failure = str(code) if code.is_failure else ""
             heard = code.value != _NO_MATCHING_SUBSCRIBERS
-            self._post(Published(number=number, failure=failure, heard=heard))
+            self._note(Published(number=number, failure=failure, heard=heard))
+            # Good news waits for the next look, unless its place is wanted: nobody acts on it.
+            if failure or self._crowded():
+                self._news.add(urgent=True)
 
     def _on_subscribe(
         self, _c: Client, _u: Any, mid: int, codes: list[ReasonCode], _p: Properties | None
@@ -419,4 +444,5 @@ class Link:
         ]
         if group and not self._subscribing:
             refused, self._refused_topics = tuple(self._refused_topics), []
-            self._post(SubscriptionsReady(refused=refused))
+            self._news.add(urgent=True)
+            self._note(SubscriptionsReady(refused=refused))

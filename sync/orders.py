@@ -18,6 +18,9 @@ from edge.offline_cache.record import StreamWriter
 from edge.order_rules import Here, Process, Word, carried_by, judge
 
 OPEN_MS_MAX: Final = 15 * 60_000  # Our choice: a snapshot of a large city over a poor line.
+# A release restarts us, on purpose; and it may come over a night of a poor line.
+LASTING: Final = frozenset({Word.UPDATE})
+LASTING_MS_MAX: Final = 24 * 60 * 60_000  # Our choice: of running time, after each start anew.
 
 # "" is done, a word is why not, None is begun: `finish` follows.
 Act = Callable[[Order, Moment], str | None]
@@ -50,9 +53,13 @@ class SyncOrders:
         return self._open
 
     def close_unacted(self, moment: Moment) -> None:
-        """At start: accepted before the process ended, and nothing came of it."""
-        for counter in tuple(self._open):
-            self.finish(counter, "restarted", moment)
+        """At start: accepted before the process ended, and nothing came of it. What lasts longer
+        than a process goes on."""
+        for counter, word in tuple(self._open.items()):
+            if word in LASTING:
+                self._since_ms[counter] = moment.mono_ms
+            else:
+                self.finish(counter, "restarted", moment)
 
     def take(self, moment: Moment) -> None:
         """Answer and carry out what waits. `DeviceFault`: not recorded, so not done either."""
@@ -73,7 +80,8 @@ class SyncOrders:
     def step(self, moment: Moment) -> None:
         """What was begun and takes too long is over."""
         for counter, since_ms in tuple(self._since_ms.items()):
-            if moment.mono_ms - since_ms >= OPEN_MS_MAX:
+            lasting = self._open.get(counter) in LASTING
+            if moment.mono_ms - since_ms >= (LASTING_MS_MAX if lasting else OPEN_MS_MAX):
                 self.finish(counter, "timeout", moment)
 
     def finish(self, counter: int, why: str, moment: Moment) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge.messages import PeerKind
 from edge.model import Station
-from sync.topics import PREFIX
+from sync.topics import HAND_IN, PREFIX
 
 
 def topic_of(site: str, device: str, kind: PeerKind) -> str:
@@ -13,7 +13,7 @@ def topic_of(site: str, device: str, kind: PeerKind) -> str:
 
 def up_for(device: str, other: str) -> str:
     """On the city's broker: where a till hands in what another till has signed."""
-    return f"{PREFIX}d/{device}/up/for/{other}"
+    return f"{PREFIX}d/{device}/{HAND_IN}/{other}"
 
 
 def parse_topic(site: str, topic: str) -> tuple[str, PeerKind] | None:

@@ -24,6 +24,7 @@ from sync.peer_answers import Publish, SendRange
 BEAT_MS: Final = 5_000  # ledger.md: at once when something changed, else every 5 s.
 BEAT_GAP_MS: Final = 50  # Our choice: "at once" for a person, and 20 signatures a second at most.
 HEARD_MS: Final = 20_000  # Our choice: two heartbeats in a row may be lost, and one be late.
+UNSAID_MAX: Final = 1_000  # Our choice: half a day's sales; a longer outage is asked for, slowly.
 ANSWER_MS: Final = 100  # Our choice: 10 batches, 1,000 facts a second: a day's in two seconds.
 LANES: Final = (Station.ENTRANCE, Station.PRESCHOOL)
 FACTS: Final = (PeerKind.SPEND, PeerKind.SIDE)
@@ -61,11 +62,15 @@ class Voice:
         self._base = version
 
     def connected(self) -> None:
-        """What was recorded before is not said by itself: who misses it asks."""
+        """What was recorded before this start is not said by itself: who misses it asks. What was
+        recorded while no broker was there is new, unless it is a long time's."""
         self.online = True
-        self._published = {
-            (kind, life.epoch): _last(kind, life) for life in self._lives for kind in FACTS
-        }
+        before, self._published = self._published, {}
+        for life in self._lives:
+            for kind in FACTS:
+                last = _last(kind, life)
+                said = before.get((kind, life.epoch), last)
+                self._published[kind, life.epoch] = said if last - said <= UNSAID_MAX else last
         self._soon = True
 
     def disconnected(self) -> None:
@@ -87,19 +92,22 @@ class Voice:
 
     def ranges(self, now_ms: int) -> list[SendRange]:
         """New facts first; then, in its turn, one batch of each range that was asked for."""
-        fresh = [
-            SendRange(kind=kind, epoch=life.epoch, after=after)
-            for life in self._lives
-            for kind in FACTS
-            if self._speaks_of(kind)
-            and (after := self._published.get((kind, life.epoch), 0)) < _last(kind, life)
-        ]
+        fresh = self._fresh()
         if fresh or not self._wanted or now_ms - self._answered_ms < ANSWER_MS:
             return fresh
         self._answered_ms = now_ms
         return [
             SendRange(kind=kind, epoch=epoch, after=after)
             for (kind, epoch), after in self._wanted.items()
+        ]
+
+    def _fresh(self) -> list[SendRange]:
+        return [
+            SendRange(kind=kind, epoch=life.epoch, after=after)
+            for life in self._lives
+            for kind in FACTS
+            if self._speaks_of(kind)
+            and (after := self._published.get((kind, life.epoch), 0)) < _last(kind, life)
         ]
 
     def sent(self, kind: PeerKind, epoch: str, *, after: int, up_to: int | None) -> None:
@@ -123,7 +131,10 @@ class Voice:
         self._soon = True
 
     def beat(self, echo: Mapping[str, str], now_ms: int) -> list[Publish]:
-        """A heartbeat, when it is time for one."""
+        """A heartbeat, when it is time for one, and behind the facts that its heads name: else it
+        would make a hole of every sale where it is heard."""
+        if self._fresh():
+            return []
         if self._beat_ms is not None and now_ms < self._beat_due_ms(self._beat_ms):
             return []
         self._beat_ms, self._said, self._soon = now_ms, self._to_say(), False

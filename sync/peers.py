@@ -114,8 +114,7 @@ class Peers:
                 answers.append(Forget(device=device))
             kept[device] = self._peers.pop(device).bytes
         for device, row in wanted.items():
-            peer = Peer(device=device, row=row, bytes=kept.get(device, 0))
-            self._peers.setdefault(device, peer)
+            self._peers.setdefault(device, Peer(device=device, row=row, bytes=kept.get(device, 0)))
         return answers
 
     def held(
@@ -256,9 +255,10 @@ class Peers:
         peer.counter, peer.nonce = beat.counter, beat.nonce
         if proven_ms is not None:
             peer.fresh_ms = max(proven_ms, peer.fresh_ms or proven_ms)
-        return self._take_report(peer, beat)
+        # Kept together: whose facts are missing is told with whether they may come.
+        return self._take_report(peer, beat, now_ms) + self._tell_heard(now_ms)
 
-    def _take_report(self, peer: Peer, beat: PeerBeat) -> list[PeerAnswer]:
+    def _take_report(self, peer: Peer, beat: PeerBeat, now_ms: int) -> list[PeerAnswer]:
         answers: list[PeerAnswer] = []
         before = peer.beat
         said = (beat.lives, beat.store, beat.base)
@@ -266,8 +266,12 @@ class Peers:
             answers.append(TakeReport(device=peer.device, beat=beat))
         if before is not None and before.store != beat.store:
             peer.reports.clear()
+        new = [life.epoch for life in beat.lives if not peer.announces(life.epoch)]
         peer.beat = beat
         answers += self._include(self._announced())
+        for (kind, epoch), after in self._missing(peer):
+            if epoch in new:  # What came of it until now was not taken.
+                peer.missed(kind, epoch, after, now_ms)
         seen = {one.epoch: one.up_to for one in beat.seen if one.device == self.device}
         if seen and peer.row.station is Station.TILL and self.station is Station.TILL:
             heads = {life.epoch: life.head for life in beat.lives}
@@ -300,9 +304,8 @@ class Peers:
         due = self._leased_ms is None or now_ms - self._leased_ms >= LEASE_MS // 2
         if heard == self._heard and not (heard and due):
             return []
-        gone = self._heard - heard
+        until = dict.fromkeys(self._heard, 0) | dict.fromkeys(heard, now_ms + LEASE_MS)
         self._heard, self._leased_ms = heard, now_ms
-        until = dict.fromkeys(heard, now_ms + LEASE_MS) | dict.fromkeys(gone, 0)
         return [Heard(until_ms=until)]
 
     # ------------------------------------------------------------------------------ facts

@@ -177,6 +177,11 @@ class ScopeIntake:
         self._applying = None
         self._bad = True
 
+    def brought(self) -> bool:
+        """It comes by hand: no wait that spares the city. True: whole, though there is one."""
+        self._resnap |= self._bad
+        return self._resnap
+
     def snapshot_failed(self, snapshot_id: str) -> None:
         """What was built is not what was signed, or may not go in force."""
         if self._build is not None and self._build.manifest.snapshot_id == snapshot_id:
@@ -293,9 +298,7 @@ class ScopeIntake:
             self._asked.at_ms = now_ms
             if build.stored.issuperset(self._asked.pull.chunks):
                 self._asked = None
-        return [
-            StoreChunk(scope=self.scope, snapshot_id=snapshot_id, index=index, data=data),
-        ]
+        return [StoreChunk(scope=self.scope, snapshot_id=snapshot_id, index=index, data=data)]
 
     # ------------------------------------------------------------------ what to do now
 
@@ -353,12 +356,8 @@ class ScopeIntake:
             if missing and self._ask_anew:
                 return Pull(device=self._device, scope=self.scope)
             if missing:
-                return Pull(
-                    device=self._device,
-                    scope=self.scope,
-                    snapshot_id=build.manifest.snapshot_id,
-                    chunks=missing,
-                )
+                made = build.manifest.snapshot_id
+                return Pull(device=self._device, scope=self.scope, snapshot_id=made, chunks=missing)
             return Pull(device=self._device, scope=self.scope, have=self._tip(build))
         if self._bad and not self._resnap:
             return None  # Its back-off runs.

@@ -30,6 +30,7 @@ class Teller:
         self._moment = moment
         self._refused_ms: dict[tuple[str, str, str], int] = {}
         self._log = logs.get("sync")
+        self.ear: Callable[[str], None] | None = None  # Hears each reason, for who brought it.
 
     def count(self, name: str) -> None:
         self._counters[name] = self._counters.get(name, 0) + 1
@@ -37,6 +38,8 @@ class Teller:
     def refuse(self, what: str, scope: str, reason: str) -> None:
         """Something that came is not taken."""
         self.count(f"refused_{what}_{reason}")
+        if self.ear is not None:
+            self.ear(reason)
         moment = self._moment()
         key = (what, scope, reason)
         last_ms = self._refused_ms.get(key)

@@ -25,6 +25,8 @@ TOPIC_CHARS_MAX: Final = 192  # Our choice: prefix, two ids and the longest form
 # hash either: an id with one would write into another's topics.
 _ID_ALPHABET: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 
+HAND_IN: Final = "up/for"  # Behind it the device whose signed facts a till hands in.
+
 CITY_SCOPE: Final = "city/museum"  # The one list that covers more than one site.
 
 
@@ -241,22 +243,44 @@ def device_may_read(device: str, scopes: Iterable[str], topic: Topic) -> bool:
 def device_write_patterns(device: str = "+") -> tuple[str, ...]:
     """Filters of all that a device may write; `device` may be a broker's own place holder, such
     as Mosquitto's `%u`."""
-    return tuple(
-        f"{PREFIX}d/{device}/{kind}" + ("/+" if kind is TopicKind.UP else "")
-        for kind, form in _FORMS.items()
-        if form.publisher is Side.DEVICE
-    )
+    return _of_devices(Side.DEVICE, device)
 
 
 def device_read_patterns(device: str = "+") -> tuple[str, ...]:
     """Filters of what every device reads: its own down topics and what is for everybody (its
-    scopes' come from its site and station)."""
-    mine = tuple(
-        f"{PREFIX}d/{device}/{kind}"
-        for kind, form in _FORMS.items()
-        if form.publisher is Side.CITY and form.of is Of.DEVICE
-    )
-    return mine + tuple(f"{PREFIX}c/{kind}" for kind in sorted(_OF_CITY))
+    scopes' come from its site and station: `scope_read_topics`)."""
+    return _of_devices(Side.CITY, device) + _of_everybody()
+
+
+def scope_read_topics(scopes: Iterable[str]) -> tuple[str, ...]:
+    """What a device reads of its lists, by full name."""
+    return tuple(of_scope(scope, kind) for scope in scopes for kind in _SCOPE_KINDS)
+
+
+def city_write_patterns() -> tuple[str, ...]:
+    """Filters of all that the city writes: what no device does."""
+    lists = tuple(f"{PREFIX}s/+/+/{kind}" for kind in _SCOPE_KINDS)
+    return _of_devices(Side.CITY, "+") + lists + _of_everybody()
+
+
+def city_read_patterns() -> tuple[str, ...]:
+    """Filters of what the city reads: all that devices write."""
+    return _of_devices(Side.DEVICE, "+")
+
+
+def _of_devices(publisher: Side, device: str) -> tuple[str, ...]:
+    """No wildcard where the names are known: it would grant what is added later."""
+    found: list[str] = []
+    for kind, form in _FORMS.items():
+        if form.publisher is not publisher or form.of is not Of.DEVICE:
+            continue
+        tails = (*Stream, HAND_IN.removeprefix("up/") + "/+") if kind is TopicKind.UP else ("",)
+        found += [f"{PREFIX}d/{device}/{kind}" + (f"/{tail}" if tail else "") for tail in tails]
+    return tuple(found)
+
+
+def _of_everybody() -> tuple[str, ...]:
+    return tuple(f"{PREFIX}c/{kind}" for kind in sorted(_OF_CITY))
 
 
 _STREAMS: Final = frozenset(stream.value for stream in Stream)

@@ -22,8 +22,8 @@ from edge.messages import (
     HighWater,
     Stream,
     StreamHead,
-    encode_batch,
 )
+from edge.messages.batches import batch_of_lines
 from edge.offline_cache import marks, outbox
 from edge.offline_cache.soundness import mark_unsound
 from edge.offline_cache.store import (
@@ -45,7 +45,7 @@ from sync.answers import (
     SetAside,
 )
 from sync.journal import Journal
-from sync.pieces import read_piece
+from sync.pieces import Pieces
 from sync.pump import Pump
 from sync.session import PACKET_BYTES_NEEDED
 
@@ -53,7 +53,9 @@ MONEY_KINDS: Final = frozenset({"sale", "void", "hold", "hold_released", "restat
 # Our choice: an acknowledgement is not signed, so what it hints at is asked of a signed welcome,
 # but no liar makes us reconnect more often than this.
 HINT_MS: Final = 10 * 60_000
-SETTLE_MS: Final = 100  # Our choice: ten flushes a second at most, whatever the city answers.
+# Our choice: a flush a second while a backlog leaves: it stops the facts for as long as the disk
+# takes, and a window of batches is answered in less.
+SETTLE_MS: Final = 1_000
 TOO_LARGE_WAIT_MS: Final = 60 * 60_000  # Our choice: a limit is raised with a new connection.
 BATCH_HEADER_BYTES: Final = 512  # Our choice: the header line is 250 bytes; the rest is room.
 
@@ -86,6 +88,7 @@ class Uplink:
         self._settled_ms = 0
         self._reconnect = ""  # Why a new welcome is needed.
         self._pumps = {stream: Pump(device=device, stream=stream) for stream in Stream}
+        self._pieces = {stream: Pieces() for stream in Stream}
         self._lives: dict[tuple[Stream, str], outbox.Life] = {}
         self._log = logs.get("uplink")
 
@@ -117,6 +120,7 @@ class Uplink:
         self._settle()
         if self.journal.replaced():
             self._pumps[Stream.MAIN] = Pump(device=self.device, stream=Stream.MAIN)
+            self._pieces[Stream.MAIN].forget()
             self._lives = {key: x for key, x in self._lives.items() if key[0] is not Stream.MAIN}
             self._reconnect = "the journal was replaced"
         for stream, pump in self._pumps.items():
@@ -182,6 +186,7 @@ class Uplink:
         for water in high_water:
             self._compare(water)
         for stream, pump in self._pumps.items():
+            self._pieces[stream].forget()
             told = {mark.epoch: mark.up_to for mark in high_water if mark.stream is stream}
             self._carry_out(
                 stream,
@@ -317,13 +322,12 @@ class Uplink:
         db = self._db(stream)
         assert db is not None
         try:
-            with reading(db):
-                piece = read_piece(db, life, send)
+            piece = self._pieces[stream].read(db, life, send)
         except DamagedFile as damage:
             pump.unsent(now_ms=now_ms)
             self._tell_damage(stream, damage)
             return
-        if not piece.facts and piece.gap is None:
+        if not piece.count and piece.gap is None:
             self._log.error("a fact is missing", stream=stream.value, sequence=send.first)
             self._count("missing_fact")
             pump.unsent(now_ms=now_ms)
@@ -333,11 +337,11 @@ class Uplink:
             stream=stream,
             epoch=send.epoch,
             first=piece.first,
-            count=len(piece.facts),
+            count=piece.count,
             digest=piece.digest,
             gap=piece.gap,
         )
-        batch = encode_batch(header, piece.facts)
+        batch = batch_of_lines(header, piece.lines)
         if len(batch) > self._payload_max:
             self._hold_back(stream, pump, len(batch), now_ms)
             return
@@ -348,7 +352,7 @@ class Uplink:
             pump.unsent(now_ms=now_ms)
             raise
         self._count("batches_sent")
-        last = piece.first + len(piece.facts) - 1
+        last = piece.first + piece.count - 1
         pump.sent(epoch=send.epoch, first=send.first, last=last, now_ms=now_ms)
 
     def _hold_back(self, stream: Stream, pump: Pump, size: int, now_ms: int) -> None:

@@ -202,25 +202,7 @@ CREATE TABLE seen (             -- so far this till's decisions know its peers' 
     )
 
 
-@sync()
-def m002_nothing_lost_at_sync(db: Database) -> None:
-    _run(
-        db,
-        STREAM_TABLES_2
-        + """
-ALTER TABLE acks ADD COLUMN head INTEGER NOT NULL DEFAULT 0;  -- how far the stream had come
-CREATE TABLE ahead (            -- the city has other facts than we, or more: edge closes the epoch
-    stream TEXT NOT NULL,
-    epoch TEXT NOT NULL,
-    high_water INTEGER NOT NULL,
-    digest TEXT NOT NULL,
-    PRIMARY KEY (stream, epoch)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE parts (            -- as last told in diag
-    part TEXT PRIMARY KEY,
-    state TEXT NOT NULL,
-    why TEXT NOT NULL
-) STRICT, WITHOUT ROWID;
+PEER_TABLES_2: Final = """
 CREATE TABLE peer_lives (       -- all of (after, up_to] is held, or was and is in the base
     device TEXT NOT NULL,
     epoch TEXT NOT NULL,
@@ -284,7 +266,30 @@ CREATE TABLE peer_cover (       -- it has seen my facts so far, and I hold all i
     up_to INTEGER NOT NULL,
     PRIMARY KEY (device, store, epoch)
 ) STRICT, WITHOUT ROWID;
-""",
+"""
+
+
+@sync()
+def m002_nothing_lost_at_sync(db: Database) -> None:
+    _run(
+        db,
+        STREAM_TABLES_2
+        + """
+ALTER TABLE acks ADD COLUMN head INTEGER NOT NULL DEFAULT 0;  -- how far the stream had come
+CREATE TABLE ahead (            -- the city has other facts than we, or more: edge closes the epoch
+    stream TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    high_water INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    PRIMARY KEY (stream, epoch)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE parts (            -- as last told in diag
+    part TEXT PRIMARY KEY,
+    state TEXT NOT NULL,
+    why TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+        + PEER_TABLES_2,
     )
 
 
@@ -339,6 +344,14 @@ CREATE TABLE shift_sales (      -- sales since the last close-out: they can be v
     lit INTEGER NOT NULL,       -- 0: the green light was never seen to be on
     voided INTEGER NOT NULL,
     PRIMARY KEY (epoch, sequence)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE undone (           -- sales voided or given back, in part or whole, and by which facts
+    device TEXT NOT NULL,       -- that sold
+    epoch TEXT NOT NULL,
+    sale INTEGER NOT NULL,
+    by_epoch TEXT NOT NULL,     -- of this journal
+    by_sequence INTEGER NOT NULL,
+    PRIMARY KEY (device, epoch, sale, by_epoch, by_sequence)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE wrong_pins (       -- of staff who try to sign in; gone with the right one
     cardholder_id TEXT PRIMARY KEY,

@@ -149,6 +149,22 @@ def next_facts(
     return facts
 
 
+def next_lines(
+    db: sqlite3.Connection, life: int, first: int, *, rows_max: int
+) -> tuple[int, bytes] | None:
+    """As many facts from `first` on, and their bytes as lines, as a batch has them: in one row,
+    for at each row that it steps to, Python's module lets other threads run in between. None when
+    one of them is missing: `next_facts` says where."""
+    count, last, lines = db.execute(
+        "SELECT count(*), max(sequence), CAST(group_concat(body, char(10)) AS BLOB) FROM facts"
+        " WHERE life = ? AND sequence BETWEEN ? AND ?",
+        (life, first, first + rows_max - 1),
+    ).fetchone()
+    if count == 0 or last != first + count - 1:
+        return None
+    return count, lines
+
+
 def kinds_between(db: sqlite3.Connection, life: int, first: int, last: int) -> dict[str, int]:
     """How many facts of each kind stand in a range."""
     rows = db.execute(
