@@ -1,8 +1,9 @@
 """The till as the shell drives it: menu and basket in, one card, decide, record, and show.
 
 Every rule is `pos`'s; the green light comes after the commit, and an unlit sale is not charged: a
-start voids what was sold and never shown. A basket above the cap is held first; the hold waits for
-the other tills in `step`, two seconds at most, and is sold or released there. What is done without
+start voids what was sold and never shown. Where facts of another till are on their way here, a
+card waits for them; a basket above the cap is held first, and the hold waits for the other tills:
+in `step`, two seconds at most, and there it is sold or released. What is done without
 a card (voids, groups, the day's end) is `till_desk.py`'s.
 """
 
@@ -27,23 +28,23 @@ from edge.model import (
 )
 from edge.offline_cache.card_counters import CardCounters
 from edge.offline_cache.lookup import Cache
-from edge.offline_cache.record import Journal, JournalRecording
+from edge.offline_cache.record import Journal
 from edge.pos.basket import BasketProblem
 from edge.pos.cashier import CashierView, cashier_view
+from edge.pos.cover import WAIT_MS_MAX, patience_ms
 from edge.pos.decision import (
     HeldAmount,
     PurchaseDecision,
-    decide_cash,
     decide_purchase,
 )
 from edge.pos.till import DateProblem, Notice, TapAnswer, TillState, Wish
+from edge.pos.without_card import decide_without_card
 from edge.readers.reader import CardRead, ReadFailure
 from edge.till_conditions import NOTHING_HELD, Conditions, Nobody, Staff
 from edge.till_facts import Tap, Waiting, decided, hold_fields
 from edge.till_standing import TillStanding
 from edge.trust import ScopeKeys
 
-HOLD_MS_MAX: Final = 2_000  # ledger.md: a large basket waits so long for the other tills.
 BUSY: Final = "the till waits for the other tills; a moment, or cancel"
 Line = tuple[str, int] | tuple[str, int, int]
 
@@ -67,6 +68,7 @@ class Counter:
         self._count = count
         self._menu: VersionMark | None = None
         self._waiting: Waiting | None = None
+        self._started_ms: int | None = None
         self.last_sale: tuple[str, int] | None = None  # What can be voided first.
         self.standing = TillStanding(journal, cache, count)
         self._conditions = Conditions(cache, zone, count)
@@ -110,7 +112,7 @@ class Counter:
         return ""
 
     def cancel(self, moment: Moment) -> None:
-        """The basket is abandoned, a hold that waits with it."""
+        """The basket is abandoned, and what waits with it."""
         if self._waiting is not None:
             self._end_waiting(moment, "cancelled")
             self.state = self.state.fail(Notice.NOT_CHARGED, now_ms=moment.mono_ms)
@@ -131,18 +133,21 @@ class Counter:
 
     @property
     def busy(self) -> bool:
-        """A hold waits for the other tills: nothing else begins."""
+        """A card waits for the other tills: nothing else begins."""
         return self._waiting is not None
 
     # -------------------------------------------------------------------------- time
 
     def step(self, moment: Moment) -> None:
+        if self._started_ms is None:
+            self._started_ms = moment.mono_ms
         self.standing.lit()
         self.standing.ready(moment)
         if self._waiting is not None:
             self._go_on(moment)
         if self.cache.small.menu != self._menu:
             self._menu = self.cache.small.menu
+            self._conditions.note_names()
             self.state = self.state.repriced(self.cache.small.products)
         self.state = self.state.step(now_ms=moment.mono_ms)
 
@@ -156,10 +161,10 @@ class Counter:
         return self._conditions.tenders
 
     def due_ms(self) -> int | None:
-        """When a hold has waited long enough, or a light is to be noted."""
+        """When a card has waited long enough, or a light is to be noted."""
         if self.standing.unlit:
             return 0  # At once, when what was sold is on every screen.
-        return None if self._waiting is None else self._waiting.since_ms + HOLD_MS_MAX
+        return None if self._waiting is None else self._waiting.until_ms
 
     # ------------------------------------------------------------------------- a tap
 
@@ -202,9 +207,12 @@ class Counter:
         self._decide_first(presentation, "", moment, cardholder_id=cardholder_id)
         return ""
 
-    def sell_cash(self, moment: Moment) -> str:
-        """The basket is paid into the drawer, without a card; "" or why not."""
-        if Tender.CASH not in self.tenders:
+    def sell_without_card(self, moment: Moment, *, feed: bool = False) -> str:
+        """The basket is paid into the drawer; with `feed` it is an emergency meal for a child whom
+        no list names, by a supervisor's word. "" or why not."""
+        wish = self.state.wish if feed else Wish()
+        assert wish.ask.emergency or not feed, "a supervisor answers for it"
+        if not feed and Tender.CASH not in self.tenders:
             return "this till takes no cash"
         if self.busy:
             return BUSY
@@ -213,7 +221,7 @@ class Counter:
             return "there is nothing to pay for, or nothing can be recorded now"
         self.state = self.state.charge(date_known=True, now_ms=now_ms)
         # No card: whoever pays next is another, however soon.
-        nobody = f"cash {self.journal.head}"
+        nobody = f"nobody {self.journal.head}"
         self.state, answer = self.state.tap(nobody, read_at_ms=now_ms, now_ms=now_ms)
         if answer is not TapAnswer.DECIDE:
             return "there is nothing to pay for, or nothing can be recorded now"
@@ -225,9 +233,10 @@ class Counter:
             basket=deciding.basket,
             date=date,
             slot=self.slot(moment),
-            wish=Wish(),
+            wish=wish,
         )
-        decision = decide_cash(deciding.basket, moment.now())
+        minor_max = self._conditions.policy().emergency_minor_max if feed else None
+        decision = decide_without_card(deciding.basket, moment.now(), emergency_minor_max=minor_max)
         self._finish(tap, NOTHING_HELD, decision, moment, None)
         return ""
 
@@ -271,11 +280,12 @@ class Counter:
         slot = self.slot(moment)
         self.state = self.state.met(_who(view))
         if self.state.wish.collects:
-            basket = self._conditions.ordered(view, date, slot, self.state.wish.ask.given)
-            if basket is None:
-                self.state = self.state.fail(Notice.NOTHING_DUE, now_ms=now_ms)
+            order = self._conditions.ordered(view, date, slot, self.state.wish)
+            waits = order.lacks and not self.state.wish.prepared.rest
+            if waits or not order.basket.lines:
+                self.state = self.state.lacking(order, _who(view), now_ms=now_ms)
                 return
-            self.state = self.state.composed(basket)
+            self.state = self.state.composed(order)
         deciding = self.state.deciding
         assert deciding is not None
         tap = Tap(
@@ -288,9 +298,8 @@ class Counter:
             cardholder_id=cardholder_id,
         )
         decision = self._decide(tap, view, moment, None)
-        if decision.needs_hold and self._hold(tap, view, decision, moment):
-            return
-        self._finish(tap, view, decision, moment, None)
+        if not self._waits(tap, view, decision, moment):
+            self._finish(tap, view, decision, moment, None)
 
     def _decide(
         self, tap: Tap, view: PurchaseView, moment: Moment, hold: HeldAmount | None
@@ -318,10 +327,15 @@ class Counter:
     ) -> None:
         """Record it, then show it. What cannot be recorded does not count."""
         now_ms = moment.mono_ms
+        held = None if hold is None else hold.sequence
+        cashier = self.staff.cashier(moment)
         try:
             base = self.standing.new_base() if decision.sold else None
             with self.journal.record(moment) as recording:
-                self._record(recording, tap, view, decision, moment, hold)
+                self._counters.write(recording.db)
+                about = tap.about(view, decision, self.cache.small.menu, cashier)
+                fields, site = recording.stamp(moment) | about, self.journal.site
+                recording.add(decided(fields, tap, view, decision, site=site, hold=held))
                 recorded = recording.head
                 if base is not None:
                     self.standing.tell(recording, moment, base)
@@ -340,7 +354,21 @@ class Counter:
         self._count("sold" if decision.sold else f"refused_{decision.reason}")
         self.state = self.state.answer(decision, now_ms=now_ms, cardholder_id=_who(view))
 
-    # ------------------------------------------------------------------------- a hold
+    # ------------------------------------------------------------- waiting for other tills
+
+    def _waits(
+        self, tap: Tap, view: PurchaseView, decision: PurchaseDecision, moment: Moment
+    ) -> bool:
+        """Whether the answer comes later: with what is missing here, or when a hold was heard."""
+        if decision.needs_hold:
+            return self._hold(tap, view, decision, moment)
+        now_ms = moment.mono_ms
+        since_ms = 0 if self._started_ms is None else now_ms - self._started_ms
+        wait_ms = patience_ms(view.peers, since_start_ms=since_ms) if decision.needs_facts else 0
+        if wait_ms:
+            self._count("waits_for_facts")
+            self._waiting = Waiting(tap=tap, until_ms=now_ms + wait_ms)
+        return wait_ms > 0
 
     def _hold(
         self, tap: Tap, view: PurchaseView, decision: PurchaseDecision, moment: Moment
@@ -361,33 +389,27 @@ class Counter:
             return False
         self._counters.written()
         self._count("holds")
-        self._waiting = Waiting(
-            tap=tap,
-            hold=HeldAmount(
-                epoch=fact.epoch,
-                sequence=fact.sequence,
-                amount_minor_by_purse=amounts,
-                business_date=tap.date,
-            ),
-            account_id=view.account.account_id,
-            since_ms=moment.mono_ms,
-        )
+        until_ms = moment.mono_ms + WAIT_MS_MAX
+        self._waiting = Waiting.with_hold(fact, tap, amounts, until_ms=until_ms)
         return True
 
     def _go_on(self, moment: Moment) -> None:
-        """Whether the hold is covered by now; it is checked again that the rest suffices."""
+        """Whether all is known, and the hold covered, by now; everything is judged anew."""
         waiting = self._waiting
         assert waiting is not None
         tap, hold = waiting.tap, waiting.hold
         view = self._conditions.view(tap.presentation.credential_id, moment, tap.cardholder_id)
         decision = self._decide(tap, view, moment, hold)
-        same_life = hold.epoch == self.journal.epoch
+        same_life = hold is None or hold.epoch == self.journal.epoch
         if decision.sold and same_life:
             self._waiting = None
             self._finish(tap, view, decision, moment, hold)
             return
-        late = moment.mono_ms - waiting.since_ms >= HOLD_MS_MAX
-        if decision.needs_hold and same_life and not late:
+        late = moment.mono_ms >= waiting.until_ms
+        if hold is None and decision.needs_hold and self._hold(tap, view, decision, moment):
+            return
+        unheard = decision.needs_facts or (hold is not None and decision.needs_hold)
+        if unheard and same_life and not late:
             return
         if decision.sold:
             decision = replace(decision, sold=False, reason=PurchaseReason.CAP, postings=())
@@ -397,7 +419,8 @@ class Counter:
     def _end_waiting(self, moment: Moment, why: str) -> None:
         waiting, self._waiting = self._waiting, None
         assert waiting is not None
-        self.standing.release(waiting.hold, waiting.account_id, why, moment)
+        if waiting.hold is not None:
+            self.standing.release(waiting.hold, waiting.account_id, why, moment)
 
     # ------------------------------------------------------------------------- helpers
 
@@ -415,21 +438,6 @@ class Counter:
             clock_slot=self._conditions.slot(moment),
             now_ms=moment.mono_ms,
         )
-
-    def _record(
-        self,
-        recording: JournalRecording,
-        tap: Tap,
-        view: PurchaseView,
-        decision: PurchaseDecision,
-        moment: Moment,
-        hold: HeldAmount | None,
-    ) -> None:
-        self._counters.write(recording.db)
-        about = tap.about(view, decision, self.cache.small.menu, self.staff.cashier(moment))
-        stamp, site = recording.stamp(moment), self.journal.site
-        held = None if hold is None else hold.sequence
-        recording.add(decided(stamp | about, tap, view, decision, site=site, hold=held))
 
 
 def _who(view: PurchaseView) -> str:

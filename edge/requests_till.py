@@ -9,10 +9,12 @@ from typing import Any, Final
 from edge.agent import Agent
 from edge.counter import Counter, Line
 from edge.model import CorruptData, DeviceFault, Moment, SupervisedAct, Tender
+from edge.pos.basket import GRAMS_MAX
 from edge.pos.cashier import format_minor
+from edge.pos.refund import lines_left
 from edge.pos.tender import Ask
 from edge.pos.till import TillState, Wish
-from edge.till_desk import NO_SUPERVISOR, NOBODY_SIGNED_IN, TillDesk
+from edge.till_desk import NO_SUPERVISOR, NOBODY_SIGNED_IN, SaleKey, TillDesk
 
 LINES_MAX: Final = 40  # As a basket's.
 NAMES_MAX: Final = 200  # Our choice: five times the children of a class.
@@ -103,11 +105,15 @@ def _tender(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Moment
 
 @_by_cashier
 def _cash(till: Counter, _desk: TillDesk, _body: dict[str, Any], moment: Moment) -> Answer:
-    return _done(till.sell_cash(moment))
+    return _done(till.sell_without_card(moment))
 
 
 @_by_cashier
 def _substitute(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
+    return _substitute_at(till, body, moment)
+
+
+def _substitute_at(till: Counter, body: dict[str, Any], moment: Moment) -> Answer:
     """What is given in place of what was ordered, and the site's word for why."""
     given, why = body.get("given"), _text(body, "why")
     site = till.cache.small.site
@@ -126,12 +132,38 @@ def _substitute(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Mo
 
 
 @_by_cashier
+def _prepare(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
+    """What the orders of the card shown last still need: `grams` of each weighed dish, `given` and
+    `why` as of `substitute`; `rest` leaves for later what lacks something. Then the card again."""
+    grams, given = body.get("grams", {}), body.get("given", {})
+    products = till.cache.small.products
+    if not isinstance(grams, dict) or len(grams) > LINES_MAX or not isinstance(given, dict):
+        return _refuse('"grams" and "given" must name products')
+    for product_id, weight in grams.items():
+        if product_id not in products or not products[product_id].weighed:
+            return _refuse(f"{product_id!r:.40}: nothing that is weighed here")
+        if not isinstance(weight, int) or isinstance(weight, bool) or not 0 < weight <= GRAMS_MAX:
+            return _refuse(f"{product_id!r:.40}: 1 to {GRAMS_MAX} grams")
+    if given:
+        answer = _substitute_at(till, body, moment)
+        if not answer["ok"]:
+            return answer
+    wish = till.state.wish
+    prepared = replace(wish.prepared, grams=dict(grams), rest=body.get("rest") is True)
+    problem = till.wish(replace(wish, prepared=prepared), moment)
+    return _done(problem or till.charge(moment, collect=True))
+
+
+@_by_cashier
 def _emergency(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
     """A supervisor feeds a hungry child: whoever was refused this basket, else the next card, pays
-    nothing now and owes it. With `cardholder` nobody's card is needed."""
+    nothing now and owes it. With `cardholder` nobody's card is needed, and with `nobody` it is a
+    child whom no list names: then, as for one without an account, the city pays."""
     if not till.state.basket.lines:
         return _refuse("ring the meal up first")
-    cardholder_id = _text(body, "cardholder")
+    cardholder_id, nobody = _text(body, "cardholder"), body.get("nobody") is True
+    if nobody and cardholder_id:
+        return _refuse('"cardholder" and "nobody" cannot both be')
     supervisor = till.staff.supervise(moment, SupervisedAct.EMERGENCY)
     if not supervisor:
         return _refuse(NO_SUPERVISOR)
@@ -140,7 +172,10 @@ def _emergency(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Mom
         supervisor=supervisor,
         cardholder_id=cardholder_id or till.state.wish.cardholder_id,
     )
-    problem = till.wish(wish, moment) or till.charge(moment)
+    problem = till.wish(wish, moment)
+    if nobody:
+        return _done(problem or till.sell_without_card(moment, feed=True))
+    problem = problem or till.charge(moment)
     if not problem and cardholder_id:
         problem = till.serve_person(cardholder_id, moment)
     return _done(problem)
@@ -187,19 +222,64 @@ def _unshown(state: TillState) -> TillState:
     return state
 
 
+def _sale_key(till: Counter, body: dict[str, Any]) -> SaleKey:
+    device = _text(body, "device") or till.cache.device
+    return device, _text(body, "epoch") or till.journal.epoch, _number(body, "sale")
+
+
 @_by_cashier
 def _refund(till: Counter, desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
-    device = _text(body, "device") or till.cache.device
-    epoch = _text(body, "epoch") or till.journal.epoch
+    """`lines`, `[product, price, pieces]` each, or all that is left; what goes back by which
+    tender."""
     why = _text(body, "why")
     if not why:
         return _refuse('"why" must say why it is given back')
-    return _done(desk.refund(device, epoch, _number(body, "sale"), why, moment))
+    chosen = _chosen(body)
+    if isinstance(chosen, str):
+        return _refuse(chosen)
+    fact = desk.refund(_sale_key(till, body), why, moment, chosen=chosen)
+    if isinstance(fact, str):
+        return _refuse(fact)
+    back: dict[str, int] = {}
+    for part in fact.tenders:
+        back[part.tender] = back.get(part.tender, 0) + part.amount_minor
+    return _done(back_minor_by_tender=back, total_minor=sum(back.values()))
+
+
+@_by_cashier
+def _sale(till: Counter, desk: TillDesk, body: dict[str, Any], _moment: Moment) -> Answer:
+    """One sale of this till or another: its lines, and how many of each can be given back."""
+    key = _sale_key(till, body)
+    found = desk.sale_left(key)
+    if isinstance(found, str):
+        return _refuse(found)
+    names = {one.product_id: one.name for one in till.products()}
+    lines = [
+        {
+            "product": one.line.product,
+            "name": names.get(one.line.product, one.line.product),
+            "quantity": one.line.quantity,
+            "grams": one.line.grams,
+            "price_minor": one.line.price_minor,
+            "amount_minor": one.line.amount_minor,
+            "left": one.left,
+        }
+        for one in lines_left(*found)
+    ]
+    sale = found[0]
+    return _done(
+        device=key[0],
+        epoch=key[1],
+        sale=key[2],
+        lines=lines,
+        total_minor=sale.total_minor,
+        business_date=sale.business_date,
+    )
 
 
 @_by_cashier
 def _sales(_till: Counter, desk: TillDesk, _body: dict[str, Any], _moment: Moment) -> Answer:
-    """Sales of this shift that can be voided, newest first."""
+    """Sales of this shift that stand, newest first."""
     sales = [
         {
             "epoch": sale.epoch,
@@ -260,6 +340,8 @@ def _close_out(_till: Counter, desk: TillDesk, _body: dict[str, Any], moment: Mo
         voids_by_cashier=fact.voids_by_cashier,
         overrides_by_cashier=fact.overrides_by_cashier,
         duplicates=fact.duplicates,
+        refunded_minor_by_tender=fact.refunded_minor_by_tender,
+        refunded={name: format_minor(n) for name, n in fact.refunded_minor_by_tender.items()},
         unsent=fact.unsent,
         business_date=fact.business_date,
     )
@@ -284,6 +366,24 @@ def _lines(body: dict[str, Any]) -> list[Line] | str:
             case _:
                 return f'"lines": {item!r:.60} is not [product, quantity] or with grams behind'
     return lines
+
+
+def _chosen(body: dict[str, Any]) -> dict[tuple[str, int], int] | str | None:
+    """None: all that is left."""
+    found = body.get("lines")
+    if found is None:
+        return None
+    wrong = f'"lines" must be 1 to {LINES_MAX} [product, price, pieces]'
+    if not isinstance(found, list) or not 0 < len(found) <= LINES_MAX:
+        return wrong
+    chosen: dict[tuple[str, int], int] = {}
+    for item in found:
+        match item:
+            case [str(product), int(price), int(pieces)] if (product, price) not in chosen:
+                chosen[product, price] = pieces
+            case _:
+                return wrong
+    return chosen
 
 
 def _text(body: dict[str, Any], name: str) -> str:
@@ -316,11 +416,13 @@ HANDLERS: Final[dict[str, Handler]] = {
     "tender": _tender,
     "cash": _cash,
     "substitute": _substitute,
+    "prepare": _prepare,
     "emergency": _emergency,
     "override_allergens": _override,
     "give_date": _give_date,
     "void": _void,
     "refund": _refund,
+    "sale": _sale,
     "sales": _sales,
     "group_list": _group_list,
     "serve_group": _serve_group,

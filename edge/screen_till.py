@@ -55,9 +55,24 @@ def till_screen(till: Counter, moment: Moment) -> dict[str, Any]:
         "tenders": list(till.tenders),
         "chosen": [one for one in state.wish.ask.tenders if one in till.tenders],
         "collects": state.wish.collects,
+        "order": [
+            {
+                "preorder": line.preorder_id,
+                "product": line.product_id,
+                "name": line.name,
+                "quantity": line.quantity,
+                "price_minor": line.price_minor,
+                "given": line.given,
+                "weighed": line.weighed,
+                "grams": line.grams,
+                "need": line.need or "",
+            }
+            for line in state.order
+        ],
         "emergency": state.wish.ask.emergency,
         "allergens_overridden": state.wish.ask.override_allergens,
         "substituted": dict(state.wish.ask.given),
+        "substituted_why": state.wish.why,
         "substitutions": [] if site is None else list(site.substitutions),
         "cashier": till.staff.cashier(moment),
         "last_sale": None

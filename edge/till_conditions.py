@@ -5,7 +5,7 @@ Gathers from lists in force; decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -22,13 +22,14 @@ from edge.model import (
     Tender,
 )
 from edge.offline_cache.lookup import Cache
-from edge.pos.basket import Basket, BasketProblem
 from edge.pos.decision import PurchasePolicy, due_preorders
 from edge.pos.entitlement import current_slot
 from edge.pos.ledger import MINUTES_PER_DAY
+from edge.pos.ordered import Order, compose
 from edge.pos.tender import USUAL_TENDERS
 from edge.pos.till import Wish
 
+NAMES_MAX: Final = 10_000  # Our choice: a kitchen's dishes of many years.
 NOTHING_HELD: Final = PurchaseView(
     people=None,
     money=None,
@@ -65,6 +66,7 @@ class Conditions:
         self._cache = cache
         self._zone = zone
         self._count = count
+        self._names: dict[str, str] = {}  # Of every dish seen since the start.
         self._log = logs.get("till")
 
     def policy(self) -> PurchasePolicy:
@@ -123,21 +125,17 @@ class Conditions:
             return None  # No date that a calendar knows.
         return at.date().isoformat()
 
-    def ordered(
-        self, view: PurchaseView, date: str, slot: str, given: Mapping[str, str]
-    ) -> Basket | None:
-        """What was ordered for this person and slot. An order of which the menu has not all is left
-        out whole: a part of it would be paid for once more."""
-        basket = Basket()
-        for order in due_preorders(view, date, slot):
-            more: Basket | BasketProblem | None = basket
-            for product_id, quantity, _ in order.lines:
-                product = self._cache.small.products.get(given.get(product_id, product_id))
-                if isinstance(more, Basket):
-                    more = None if product is None else more.add(product, quantity)
-            if isinstance(more, Basket):
-                basket = more
-        return basket if basket.lines else None
+    def ordered(self, view: PurchaseView, date: str, slot: str, wish: Wish) -> Order:
+        """What was ordered for this person and slot, and what it lacks."""
+        prepared = replace(wish.prepared, given=wish.ask.given)
+        due = due_preorders(view, date, slot)
+        return compose(due, self._cache.small.products, self._names, prepared)
+
+    def note_names(self) -> None:
+        """A menu is in force: its dishes are known by name when it is not any more."""
+        for product in self._cache.small.products.values():
+            if len(self._names) < NAMES_MAX:
+                self._names[product.product_id] = product.name
 
     def view(self, credential_id: str, moment: Moment, cardholder_id: str = "") -> PurchaseView:
         """Base plus tail of whoever showed this card, or was pointed at by name."""

@@ -6,7 +6,7 @@ As everywhere: record, then show. What is due and what a close-out comes to is `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,7 @@ from edge.counter import Counter
 from edge.messages import (
     CloseOut,
     CloseRange,
+    Fact,
     GroupRow,
     GroupServed,
     MealServed,
@@ -39,15 +40,27 @@ from edge.names import Names
 from edge.offline_cache import purchases, till_books
 from edge.offline_cache.record import JournalRecording
 from edge.offline_cache.store import reading, telling
+from edge.offline_cache.undone import told_here
 from edge.pos.closeout import totals_of
 from edge.pos.entitlement import Occasion, Serving, owner_by_person, servings
 from edge.pos.ledger import MINUTES_PER_DAY
+from edge.pos.refund import LineKey, RefundProblem, give_back
 from edge.till_facts import turned
 
 BATCH_FACTS: Final = 50  # Our choice: a class in one transaction, a few ms on a Pi.
 UNCOLLECTED_AFTER_MINUTES: Final = 10  # Our choice: the last of the queue is served by then.
 NOBODY_SIGNED_IN: Final = "sign in first: this is recorded with the cashier's name"
 NO_SUPERVISOR: Final = "a supervisor has to show card and PIN first"
+SaleKey = tuple[str, str, int]  # Device, epoch, sequence.
+REFUND_WORDS: Final = {
+    RefundProblem.VOIDED: "that sale is void; nothing of it was paid",
+    RefundProblem.NOT_SOLD: "more than is left of that sale; look at its lines again",
+    RefundProblem.NO_MONEY: "no money is left in that sale to give back",
+    RefundProblem.OTHER_DRAWER: "paid in cash at another till; the drawer there gives it back",
+    RefundProblem.NO_ACCOUNT: "the sale names no account; the city's desk can give it back",
+    RefundProblem.PURSE: "not on the menu any more; the city's desk can give it back",
+}
+assert set(REFUND_WORDS) == set(RefundProblem)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +99,12 @@ class TillDesk:
         with telling(self._journal.writer.path):
             if not till_books.is_voidable(db, *key):
                 return "no sale of this till and shift, or voided already; a supervisor can refund"
-            sale = till_books.fact_at(db, *key)
-        if not isinstance(sale, SaleFact):
+        found = self.sale_left((self._cache.device, *key))
+        if isinstance(found, str):
             return "that sale is not held here any more"
+        sale, undone = found
+        if undone:
+            return "given back in part already; a supervisor can refund the rest"
         with self._journal.record(moment) as recording:
             recording.add(
                 Void(
@@ -105,39 +121,62 @@ class TillDesk:
         self._count("voids")
         return ""
 
-    def refund(self, device: str, epoch: str, sequence: int, why: str, moment: Moment) -> str:
-        """Ask the city to give a sale back, of whatever till; a supervisor answers for it."""
+    def refund(
+        self,
+        sold: SaleKey,
+        why: str,
+        moment: Moment,
+        *,
+        chosen: Mapping[LineKey, int] | None = None,
+    ) -> Refund | str:
+        """Give back these pieces of a sale, of whatever till, or all that is left of it. The city
+        credits it; a supervisor answers for it. The fact, or why not."""
         date = self._counter.business_date(moment)
         if date is None:
             return "give the date first"
-        me = self._cache.device
-        sale = (
-            till_books.fact_at(self._journal.writer.db, epoch, sequence)
-            if device == me
-            else self._cache.peer_fact(device, epoch, sequence)
-        )
-        if not isinstance(sale, SaleFact):
-            return "that sale is not held here; the city's desk can give it back"
+        device, epoch, sequence = sold
+        found = self.sale_left(sold)
+        if isinstance(found, str):
+            return found
+        sale, undone = found
+        purses = {one.product_id: one.purse for one in self._counter.products()}
+        back = give_back(sale, undone, chosen, purses, own=device == self._cache.device)
+        if isinstance(back, RefundProblem):
+            return REFUND_WORDS[back]
         supervisor = self._counter.staff.supervise(moment, SupervisedAct.REFUND)
         if not supervisor:
             return NO_SUPERVISOR
         with self._journal.record(moment) as recording:
-            recording.add(
-                Refund(
-                    **recording.stamp(moment),
-                    sale_device=device,
-                    sale_epoch=epoch,
-                    sale=sequence,
-                    account=sale.account,
-                    postings=turned(sale.postings),
-                    business_date=date,
-                    why=why,
-                    cashier=self._counter.staff.cashier(moment),
-                    supervisor=supervisor,
-                )
+            fact = Refund(
+                **recording.stamp(moment),
+                sale_device=device,
+                sale_epoch=epoch,
+                sale=sequence,
+                account=sale.account,
+                postings=back.postings,
+                business_date=date,
+                why=why,
+                cashier=self._counter.staff.cashier(moment),
+                supervisor=supervisor,
+                lines=back.lines,
+                tenders=back.tenders,
             )
+            recording.add(fact)
         self._count("refunds")
-        return ""
+        return fact
+
+    def sale_left(self, sold: SaleKey) -> tuple[SaleFact, tuple[Fact, ...]] | str:
+        """A sale of this till or another, and what has undone of it, as far as it is held here."""
+        db, (device, epoch, sequence) = self._journal.writer.db, sold
+        with telling(self._journal.writer.path):
+            own = device == self._cache.device
+            sale = till_books.fact_at(db, epoch, sequence) if own else self._cache.peer_fact(*sold)
+            if not isinstance(sale, SaleFact):
+                return "that sale is not held here; the city's desk can give it back"
+            keys = told_here(db, *sold)
+            facts = (till_books.fact_at(db, *key) for key in keys)
+            here = tuple(fact for fact in facts if fact is not None)
+        return sale, here + self._cache.peers_undone(*sold)
 
     def sales(self) -> Iterator[SaleFact]:
         """Sales of this shift that stand, newest last."""
@@ -343,6 +382,7 @@ class TillDesk:
             voids_by_cashier=dict(totals.voids_by_cashier),
             overrides_by_cashier=dict(totals.overrides_by_cashier),
             duplicates=totals.duplicates,
+            refunded_minor_by_tender=dict(totals.refunded_minor_by_tender),
             unsent=max(0, recording.head - self._cache.acknowledged("main", epoch)),
             business_date=date,
             cashier=cashier,

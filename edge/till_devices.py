@@ -188,6 +188,7 @@ class TillDevices:
                 "reason": status.reason,
                 "failed": status.failed,
                 "waiting": status.waiting,
+                "printed": status.printed,
             }
         return {"printer": printer, "scanned": dict(self._scan)}
 

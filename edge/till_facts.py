@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from edge.messages import (
+    Hold,
     MealUse,
     Posting,
     PreorderUse,
@@ -23,23 +24,11 @@ from edge.messages import (
 from edge.model import ListState, Presentation, PurchaseView
 from edge.pos.basket import Basket
 from edge.pos.decision import HeldAmount, PurchaseDecision
-from edge.pos.ledger import (
-    CASH_ACCOUNT,
-    MEALS_ACCOUNT,
-    PREORDERS_ACCOUNT,
-    TAKINGS_ACCOUNT,
-    postings_for,
-)
 from edge.pos.ledger import Posting as Side
+from edge.pos.ledger import at_site, postings_for
 from edge.pos.tender import SoldLine
 from edge.pos.till import Wish
 
-OF_THE_SITE: Final = {
-    TAKINGS_ACCOUNT: "sales",
-    MEALS_ACCOUNT: "meals",
-    PREORDERS_ACCOUNT: "preorders",
-    CASH_ACCOUNT: "cash",
-}
 NO_VERSION: Final = VersionMark(0, 0)  # Of a list that was never received.
 
 
@@ -80,10 +69,26 @@ class Tap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
+    """A card whose answer waits for the other tills: for facts of theirs that are missing here, or,
+    with a hold, until they have heard of it."""
+
     tap: Tap
-    hold: HeldAmount
-    account_id: str
-    since_ms: int
+    until_ms: int
+    hold: HeldAmount | None = None
+    account_id: str = ""
+
+    @classmethod
+    def with_hold(
+        cls, fact: Hold, tap: Tap, amount_minor_by_purse: Mapping[str, int], *, until_ms: int
+    ) -> Waiting:
+        """A hold that is on record."""
+        held = HeldAmount(
+            epoch=fact.epoch,
+            sequence=fact.sequence,
+            amount_minor_by_purse=amount_minor_by_purse,
+            business_date=tap.date,
+        )
+        return cls(tap=tap, until_ms=until_ms, hold=held, account_id=fact.account)
 
 
 def mark(state: ListState | None) -> VersionMark | None:
@@ -106,9 +111,7 @@ def wire_lines(lines: Iterable[SoldLine]) -> tuple[SaleLine, ...]:
 def wire_postings(postings: Iterable[Side], site: str) -> tuple[Posting, ...]:
     return tuple(
         Posting(
-            account=f"{OF_THE_SITE[p.account_id]}:{site}"
-            if p.account_id in OF_THE_SITE
-            else p.account_id,
+            account=at_site(p.account_id, site),
             purse=p.purse,
             amount_minor=p.amount_minor,
         )
@@ -151,6 +154,7 @@ def sale_fields(decision: PurchaseDecision, site: str, *, slot: str, why: str) -
         "postings": wire_postings(decision.postings, site),
         "tenders": parts if len(kinds) > 1 else (),
         "account_pieces": _pieces(decision.on_account) if len(kinds) > 1 else None,
+        "by_right": wire_lines(decision.by_right) if len(kinds) > 1 else (),
         "meals": tuple(MealUse(entitlement=name, slot=slot) for name in decision.meals),
         "preorders": tuple(
             PreorderUse(

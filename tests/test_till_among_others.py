@@ -126,7 +126,9 @@ def test_with_one_till_there_is_no_cap(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_hole_stops_sales_on_account(till: Till) -> None:
     """The other till says that it did something, and it did not come."""
     till.hear(OTHER, head=1)
-    assert till.sell(3, ("compote", 1))["reason"] == "purchase.cap"
+    assert till.sell(3, ("compote", 1))["state"] == "waiting"
+    till.bench.step(2_000)
+    assert till.bench.screen()["reason"] == "purchase.cap"
     assert kinds(till) == ["sale_refused"], "no hold would help"
     header = facts.stamp(1, "", device=OTHER, epoch=PEER_EPOCH)
     till.take(OTHER, facts.refused_sale(header))

@@ -45,7 +45,7 @@ def test_a_charged_order_that_is_not_all_there_goes_on_no_account(
         assert till.ask("charge", collect=True)["ok"]
         till.bench.step(10)
         till.bench.tap(3)
-        assert till.bench.screen()["reason"] == "notice.nothing_due"
+        assert till.bench.screen()["reason"] == "notice.order_off_menu"
         assert not any(isinstance(fact, SaleFact) for fact in till.facts())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import field, structs
+
 from edge.messages.facts import Fact
 from edge.messages.wire import VersionMark, Wire
 from edge.model import Caveat, PurchaseReason, Tender
@@ -25,6 +27,10 @@ class SaleLine(Wire, frozen=True, kw_only=True):
         if self.grams:
             return (self.price_minor * self.grams + 500) // 1000
         return self.price_minor * self.quantity
+
+    def of(self, quantity: int) -> SaleLine:
+        """So many pieces of it."""
+        return structs.replace(self, quantity=quantity)
 
 
 class Posting(Wire, frozen=True, kw_only=True):
@@ -62,7 +68,8 @@ class SaleFact(Fact, frozen=True, kw_only=True, tag="sale"):
     """A basket sold. The green light came after this was on disk.
 
     Accounts in postings that are nobody's purse: `sales:<site>` (the takings), `cash:<site>`,
-    `meals:<site>` (what entitlements pay), `preorders:<site>` (what the city has charged already).
+    `meals:<site>` (what entitlements pay), `preorders:<site>` (what the city has charged already),
+    `emergency:<site>` (who pays for a hungry child of whom no account is known).
     """
 
     account: str  # "": paid in cash, or by entitlement of somebody without an account.
@@ -89,6 +96,26 @@ class SaleFact(Fact, frozen=True, kw_only=True, tag="sale"):
     overridden: PurchaseReason | None = None
     # Pieces by category that the account pays for, where other tenders pay for the rest of them.
     account_pieces: dict[str, int] | None = None
+    # Of the lines, the pieces that entitlements paid for, where other tenders paid for the rest.
+    by_right: tuple[SaleLine, ...] = ()
+
+    def money_lines(self) -> tuple[SaleLine, ...]:
+        """Pieces that money paid for: all that can be given back. A meal by right is no money, and
+        where it is not told which they were, nothing is."""
+        kinds = {part.tender for part in self.tenders} or {self.tender}
+        if Tender.ENTITLEMENT not in kinds:
+            return self.lines
+        if kinds == {Tender.ENTITLEMENT} or not self.by_right:
+            return ()
+        free: dict[tuple[str, int], int] = {}
+        for line in self.by_right:
+            key = (line.product, line.price_minor)
+            free[key] = free.get(key, 0) + line.quantity
+        return tuple(
+            line.of(left)
+            for line in self.lines
+            if (left := line.quantity - free.get((line.product, line.price_minor), 0)) > 0
+        )
 
     def pieces(self) -> dict[str, int]:
         """By category, what counts against limits by the piece: a meal by right is no piece of the
@@ -170,6 +197,11 @@ class Refund(Fact, frozen=True, kw_only=True, tag="refund"):
     why: str
     cashier: str
     supervisor: str
+    # Pieces of the sale's lines, each at the sale's price; a weighed line comes back whole.
+    lines: tuple[SaleLine, ...] = ()  # Empty: told by its amounts alone.
+    # By which of the sale's tenders it goes back; they sum to the lines. What a pre-order paid is
+    # the account's again.
+    tenders: tuple[TenderPart, ...] = ()
 
 
 class MealServed(Fact, frozen=True, kw_only=True, tag="meal_served"):
@@ -228,3 +260,5 @@ class CloseOut(Fact, frozen=True, kw_only=True, tag="close_out"):
     business_date: str
     cashier: str
     duplicates: int = 0
+    # What was given back in these ranges; not taken off the totals, which are of sales.
+    refunded_minor_by_tender: dict[str, int] = field(default_factory=dict)

@@ -54,6 +54,7 @@ from edge.offline_cache.sides import LANE_STATIONS, unknown_lanes
 from edge.offline_cache.small_lists import SmallLists, with_menu, with_settings
 from edge.offline_cache.standing import log_level
 from edge.offline_cache.store import file_id, reading, telling
+from edge.offline_cache.undone import told_by_peers
 
 
 class Cache(Opened):
@@ -348,6 +349,12 @@ class Cache(Opened):
         """A fact of another till, as long as it is held here."""
         db = self._sync_db()
         return None if db is None else fact_of_peer(db, device, epoch, sequence)
+
+    @noting
+    def peers_undone(self, device: str, epoch: str, sale: int) -> tuple[Fact, ...]:
+        """What other tills told of undoing that sale, as long as it is held here."""
+        db = self._sync_db()
+        return () if db is None else told_by_peers(db, device, epoch, sale)
 
     @noting
     def money_rows(self) -> tuple[VersionMark, str] | None:

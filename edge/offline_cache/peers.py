@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -283,6 +283,17 @@ class Known:
 
     store: str
     up_to: Mapping[tuple[str, str], int]
+    # Held begins behind this: what lies before must be in the base. Not a part of what was seen.
+    after: Mapping[tuple[str, str], int] = field(default_factory=dict, compare=False)
+
+    def up_to_with(
+        self, device: str, epoch: str, vector: Mapping[tuple[str, str, str], int]
+    ) -> int:
+        """Every fact of that till's epoch up to here is held, or in the base with this vector."""
+        key, included = (device, epoch), vector.get((device, Stream.MAIN, epoch), 0)
+        if self.after.get(key, 0) > included:
+            return included  # The base went back: what is between it and held facts is missing.
+        return max(self.up_to.get(key, 0), included)
 
 
 @telling()
@@ -320,9 +331,14 @@ def known(sync_db: sqlite3.Connection) -> Known:
     if schema_version(sync_db) < 2:
         return Known(store="", up_to={})
     store = sync_db.execute("SELECT value FROM meta WHERE key = 'store_id'").fetchone()
-    rows = sync_db.execute("SELECT device, epoch, up_to FROM peer_lives WHERE up_to > 0")
-    up_to = {(device, epoch): number for device, epoch, number in rows}
-    return Known(store="" if store is None else str(store[0]), up_to=up_to)
+    rows = sync_db.execute(
+        "SELECT device, epoch, after, up_to FROM peer_lives WHERE up_to > 0"
+    ).fetchall()
+    return Known(
+        store="" if store is None else str(store[0]),
+        up_to={(device, epoch): up_to for device, epoch, _, up_to in rows},
+        after={(device, epoch): after for device, epoch, after, _ in rows},
+    )
 
 
 def is_complete(
@@ -330,11 +346,7 @@ def is_complete(
 ) -> bool:
     """Whether all that a till reported to have done is known: the tail has no hole."""
     return all(
-        max(
-            known_up_to.up_to.get((state.device, life.epoch), 0),
-            vector.get((state.device, Stream.MAIN, life.epoch), 0),
-        )
-        >= life.head
+        known_up_to.up_to_with(state.device, life.epoch, vector) >= life.head
         for life in state.lives
     )
 

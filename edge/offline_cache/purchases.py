@@ -75,7 +75,8 @@ class Above:
     states: Mapping[str, PeerState]
     known: Known
     live: frozenset[str] = frozenset()  # Tills that the city named live.
-    lives: int  # Of this till's journal: after the first, it may have forgotten what it reported.
+    # Of this till's journal: after the first, it may have forgotten what it reported.
+    epochs: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +101,8 @@ def read_above(
     tail = till_books.own_tail(journal, device, account_id)
     pieces = till_books.own_pieces(journal, device, account_id)
     claims = till_books.own_claims(journal, cardholder_id)
-    row = journal.execute("SELECT count(*) FROM lives WHERE stream = ?", (Stream.MAIN.value,))
-    lives = int(row.fetchone()[0])
+    rows = journal.execute("SELECT epoch FROM lives WHERE stream = ?", (Stream.MAIN.value,))
+    epochs = frozenset(epoch for (epoch,) in rows)
     states: Mapping[str, PeerState] = {}
     told, live = NO_PEERS, frozenset[str]()
     if sync is not None:
@@ -118,7 +119,7 @@ def read_above(
         states=states,
         known=told,
         live=live,
-        lives=lives,
+        epochs=epochs,
     )
 
 
@@ -207,10 +208,11 @@ def peer_tills(
 
     One that was never heard may have done anything. To a till in its first life that is no hole:
     it never told anybody that it held something. After a new store or epoch it may have, and
-    forgotten it; so it waits for a report of each.
+    forgotten it; so it waits for a report of each. An old till's new disk has one epoch only, but
+    the city names another.
     """
-    epochs = {e for d, stream, e in vector if (d, stream) == (device, Stream.MAIN)}
-    reborn = above.lives > 1 or len(epochs) > 1
+    named = {e for d, stream, e in vector if (d, stream) == (device, Stream.MAIN)}
+    reborn = len(above.epochs | named) > 1
     tills = []
     for name, row in sorted(roster.items()):
         if name == device or row.station is not Station.TILL:

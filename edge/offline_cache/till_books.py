@@ -19,18 +19,20 @@ from edge.messages import (
     HoldReleased,
     MealServed,
     PreorderUncollected,
+    Refund,
     Restates,
     SaleFact,
     Void,
     decode_fact,
 )
 from edge.model import CorruptData, Pieces, Spend, meal_claim, preorder_claim
+from edge.offline_cache import undone
 
 # Spend of a closed epoch that is not restated yet stands so far above its number that no vector
 # can seem to include it; every JSON reader still holds the sum exactly.
 TAIL_OPEN: Final = 2**52
 # Facts with something of their own beside them, by their tag.
-KINDS: Final = ("sale", "hold", "hold_released", "void", "meal_served", "restates")
+KINDS: Final = ("sale", "hold", "hold_released", "void", "meal_served", "restates", "refund")
 CLOSED: Final = "closed_out"  # The note: the last close-out, and up to where its ranges go.
 BASE_SEEN: Final = "base_seen"  # The note: rows of the money picture last told of.
 
@@ -192,6 +194,9 @@ def _stand(db: sqlite3.Connection, fact: Fact, key: Key) -> None:
                 f"DELETE FROM tail_items WHERE {_AT} AND account_id = ?3", (*sale, fact.account)
             )
             db.execute("DELETE FROM claims WHERE epoch = ? AND sequence = ?", sale)
+            undone.note(db, fact.device, sale, key)
+        case Refund():
+            undone.note(db, fact.sale_device, (fact.sale_epoch, fact.sale), key)
         case _:
             pass
 
@@ -231,6 +236,7 @@ def move(db: sqlite3.Connection, fact: Fact | None, *, source: Key, target: Key)
 
 def drop(db: sqlite3.Connection, fact: Fact | None, epoch: str, sequence: int) -> None:
     """The fact goes, and what of the tail is its own."""
+    undone.drop(db, (epoch, sequence))
     effects = effects_of(decode_known(fact.body) if isinstance(fact, Restates) else fact)
     if effects is None:
         return

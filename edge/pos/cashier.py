@@ -249,6 +249,16 @@ NOTICE_TEXTS: Mapping[Notice, Text] = MappingProxyType(
             ru="На этот приём пищи ничего не заказано",
             en="Nothing was ordered for this meal",
         ),
+        Notice.ORDER_WEIGH: Text(
+            key="notice.order_weigh",
+            ru="Взвесьте заказанное и приложите карту ещё раз",
+            en="Weigh what was ordered, then tap the card again",
+        ),
+        Notice.ORDER_OFF_MENU: Text(
+            key="notice.order_off_menu",
+            ru="В меню нет заказанного: замените и приложите карту ещё раз",
+            en="The menu lacks something ordered: replace it, then tap the card again",
+        ),
         Notice.NOT_RECORDED: Text(
             key="notice.not_recorded",
             ru="Запись не удалась: ничего не продано, вызовите техника",

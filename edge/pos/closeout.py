@@ -1,7 +1,8 @@
 """The day's end (Z): totals out of facts, and whether a close-out equals the journal.
 
-Sales count by what each tender paid, less what was voided. Pure: which facts a close-out covers,
-and how many the city has not got yet, the caller says.
+Sales count by what each tender paid, less what was voided. What was given back is told beside them,
+by tender, of whatever shift and till the sale was: the drawer has the difference. Pure: which facts
+a close-out covers, and how many the city has not got yet, the caller says.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from edge.messages import CloseOut, Fact, SaleFact, SaleRefused, Void
+from edge.messages import CloseOut, Fact, Refund, SaleFact, SaleRefused, Void
 from edge.model import PurchaseReason, Tender
 
 
@@ -22,6 +23,7 @@ class Totals:
     voids_by_cashier: Mapping[str, int]
     overrides_by_cashier: Mapping[str, int]  # Emergency meals, and allergens answered for.
     duplicates: int  # Baskets refused because their meal had been served already.
+    refunded_minor_by_tender: Mapping[str, int]  # Given back in the shift, of whatever sale.
 
 
 def totals_of(facts: Iterable[Fact]) -> Totals:
@@ -31,6 +33,7 @@ def totals_of(facts: Iterable[Fact]) -> Totals:
     voids: dict[str, int] = {}
     overrides: dict[str, int] = {}
     sales: dict[tuple[str, int], SaleFact] = {}
+    refunded: dict[str, int] = {}
     duplicates = 0
     for fact in facts:
         _count(kinds, str(fact.__struct_config__.tag))
@@ -45,6 +48,10 @@ def totals_of(facts: Iterable[Fact]) -> Totals:
                 if sale is not None:
                     _pay(tenders, sale, -1)
                 _count(voids, fact.cashier)
+            case Refund():
+                for part in fact.tenders:
+                    name = part.tender.value
+                    refunded[name] = refunded.get(name, 0) + part.amount_minor
             case SaleRefused():
                 duplicates += fact.reason is PurchaseReason.MEAL_USED
             case _:
@@ -55,6 +62,7 @@ def totals_of(facts: Iterable[Fact]) -> Totals:
         voids_by_cashier=dict(sorted(voids.items())),
         overrides_by_cashier=dict(sorted(overrides.items())),
         duplicates=duplicates,
+        refunded_minor_by_tender=dict(sorted(refunded.items())),
     )
 
 
@@ -67,6 +75,7 @@ def equals_journal(close_out: CloseOut, facts: Iterable[Fact]) -> bool:
         and close_out.voids_by_cashier == totals.voids_by_cashier
         and close_out.overrides_by_cashier == totals.overrides_by_cashier
         and close_out.duplicates == totals.duplicates
+        and close_out.refunded_minor_by_tender == totals.refunded_minor_by_tender
     )
 
 

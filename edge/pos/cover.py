@@ -5,7 +5,7 @@
                I hold that till's facts up to H
     a sale     needs uncovered spend of its purse + amount <= CAP; with one till there is no cap
     a hole     facts that a till said it had made and that are missing here: nothing is sold on
-               account
+               account until they are here; a card waits so long as they may come in a moment
 
 Both halves of the first rule matter: without the second the bound breaks when reports travel and
 facts do not. With them N tills that are cut off overdraw a purse by (N - 1) x CAP at most;
@@ -18,14 +18,30 @@ the reports of which the second half is true.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from edge.model import PeerTill, Spend
 from edge.pos.ledger import MAIN_STREAM, Vector
+
+# ledger.md: a large basket waits so long for the other tills to have heard of it. As long for what
+# was heard of them and is not here yet: on real processes that comes within 0.1 s (2026-11-22).
+WAIT_MS_MAX: Final = 2_000
+# Our choice: a till that has just started hears its neighbours within a second or two. Until then a
+# cashier rather reads "wait" than "no".
+START_MS: Final = 5_000
 
 
 def has_hole(peers: Iterable[PeerTill]) -> bool:
     """Whether another till did something that is not known here."""
     return any(not peer.complete for peer in peers)
+
+
+def patience_ms(peers: Iterable[PeerTill], *, since_start_ms: int) -> int:
+    """How long a card may wait for what is missing here to come; 0: nobody is there who would send
+    it. `since_start_ms` is the age of the till's process."""
+    if all(peer.heard for peer in peers if not peer.complete):
+        return WAIT_MS_MAX
+    return max(0, START_MS - since_start_ms)
 
 
 def covered_up_to(device: str, epoch: str, vector: Vector, peers: Sequence[PeerTill]) -> int:

@@ -98,8 +98,12 @@ class PurchaseDecision:
     preorders: tuple[Collected, ...] = ()
     account_minor_by_purse: Mapping[str, int] = field(default_factory=dict)
     on_account: tuple[SoldLine, ...] = ()  # What of the lines the account pays for.
+    by_right: tuple[SoldLine, ...] = ()  # What of them entitlements pay for.
     overridden: PurchaseReason | None = None  # What a supervisor answers for.
     needs_hold: bool = False  # Refused for the cap alone; a hold that gets covered would sell it.
+    # Refused because another till did something that is missing here: to be asked again when it has
+    # come, which is in a moment if that till is heard.
+    needs_facts: bool = False
 
 
 def decide_purchase(
@@ -149,22 +153,7 @@ def decide_purchase(
         lines=plan.lines,
         account_minor_by_purse=plan.account_minor_by_purse,
         needs_hold=found.needs_hold,
-    )
-
-
-def decide_cash(basket: Basket, now: Now) -> PurchaseDecision:
-    """A basket paid into the drawer: nobody's account, so nobody is asked."""
-    assert basket.lines
-    plan = plan_tenders(basket, Ask(tenders=(Tender.CASH,)), (), ())
-    return PurchaseDecision(
-        sold=True,
-        reason=PurchaseReason.AUTHORIZED,
-        caveats=() if now.clock_trusted else (Caveat.CLOCK_UNTRUSTED,),
-        tender=Tender.CASH,
-        total_minor=plan.total_minor,
-        postings=plan.postings(""),
-        lines=plan.lines,
-        paid=plan.paid,
+        needs_facts=found.needs_facts,
     )
 
 
@@ -200,9 +189,8 @@ class _Case:
     def plan(self, basket: Basket) -> Plan:
         view = self.view
         meals = servings(view.entitlements, view.claims, self.occasion)
-        return plan_tenders(
-            basket, self.ask, meals, due_preorders(view, self.business_date, self.slot)
-        )
+        due = due_preorders(view, self.business_date, self.slot)
+        return plan_tenders(basket, self.ask, meals, due, has_account=view.account is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +198,7 @@ class _Found:
     reason: PurchaseReason
     short_minor: int = 0
     needs_hold: bool = False
+    needs_facts: bool = False
 
 
 def due_preorders(view: PurchaseView, business_date: str, slot: str) -> list[Preorder]:
@@ -250,6 +239,7 @@ def _sale(case: _Case, basket: Basket, plan: Plan) -> PurchaseDecision:
         preorders=plan.preorders,
         account_minor_by_purse=plan.account_minor_by_purse,
         on_account=plan.on_account,
+        by_right=plan.by_right,
         overridden=overridden,
     )
 
@@ -265,7 +255,8 @@ def _first_reason(case: _Case, basket: Basket, plan: Plan) -> _Found:
     assert account is None or account.account_id == cardholder.account_id, "of one person"
     # An account that the money list does not name is in force no more than a suspended one: its
     # balance and its bans are both unknown. Whoever has none at all may eat by right.
-    if cardholder.suspended or (account is None and cardholder.account_id is not None):
+    unknown = account is None and cardholder.account_id is not None
+    if cardholder.suspended or (unknown and not case.ask.emergency):
         return _Found(PurchaseReason.ACCOUNT_SUSPENDED)
     needs_account = bool(plan.account_minor_by_purse)
     if needs_account and (account is None or (account.suspended and not case.ask.emergency)):
@@ -303,8 +294,8 @@ def _money_reason(case: _Case, plan: Plan, account: Account | None) -> _Found:
     total_minor = sum(amounts.values())
     if case.ask.emergency:
         if case.presentation.ambiguous:
-            return _Found(PurchaseReason.TIER_LIMIT, total_minor)  # Whose debt would it be?
-        short_minor = _short_minor(total_minor, case.policy.emergency_minor_max)
+            return _Found(PurchaseReason.TIER_LIMIT, plan.total_minor)  # Whose debt would it be?
+        short_minor = _short_minor(plan.total_minor, case.policy.emergency_minor_max)
         reason = PurchaseReason.FUNDS if short_minor else PurchaseReason.AUTHORIZED
         return _Found(reason, short_minor)
     if account is not None and _categories_over(case, plan, account):
@@ -335,7 +326,7 @@ def _money_reason(case: _Case, plan: Plan, account: Account | None) -> _Found:
         short_minor = _short_minor(total_minor, tier_limit_minor)
         if short_minor > 0:
             return _Found(PurchaseReason.TIER_LIMIT, short_minor)
-    if plan.unpaid:
+    if plan.unpaid or plan.unpaid_minor:
         return _Found(PurchaseReason.FUNDS, plan.unpaid_minor)
     if not amounts:
         return _Found(PurchaseReason.AUTHORIZED)
@@ -357,22 +348,22 @@ def _cap_reason(case: _Case, amounts: Mapping[str, int]) -> _Found:
     """Whether so much may be sold though other tills have not heard of it yet."""
     view, hold = case.view, case.hold
     if has_hole(view.peers):
-        return _Found(PurchaseReason.CAP)
+        return _Found(PurchaseReason.CAP, needs_facts=True)
+    held: Mapping[str, int] = {}
     if hold is not None:
         covered = covered_up_to(case.policy.device, hold.epoch, view.vector, view.peers)
-        if hold.sequence <= covered or not view.peers:
-            return _Found(PurchaseReason.AUTHORIZED)
-        return _Found(PurchaseReason.CAP, needs_hold=True)
+        if view.peers and hold.sequence > covered:
+            return _Found(PurchaseReason.CAP, needs_hold=True)
+        held = hold.amount_minor_by_purse
+    # Of a hold that is covered too: a meal that was served elsewhere meanwhile leaves the account
+    # more to pay than was set aside, and nobody heard of that.
+    tail = tuple(spend for spend in view.tail if spend.sequence != AFTER_ALL)
     for purse, amount_minor in amounts.items():
         room = room_minor(
-            purse,
-            view.tail,
-            view.vector,
-            view.peers,
-            cap_minor=case.policy.floor_limit_minor,
+            purse, tail, view.vector, view.peers, cap_minor=case.policy.floor_limit_minor
         )
-        if room is not None and amount_minor > room:
-            return _Found(PurchaseReason.CAP, needs_hold=True)
+        if room is not None and amount_minor - held.get(purse, 0) > room:
+            return _Found(PurchaseReason.CAP, needs_hold=hold is None)
     return _Found(PurchaseReason.AUTHORIZED)
 
 
@@ -430,7 +421,8 @@ def _allowed_without(case: _Case, basket: Basket) -> tuple[tuple[LineItem, ...],
         return (), None
     plan = case.plan(rest)
     found = _first_reason(case, rest, plan)
-    if found.reason is not PurchaseReason.AUTHORIZED and not found.needs_hold:
+    waits = found.needs_hold or found.needs_facts
+    if found.reason is not PurchaseReason.AUTHORIZED and not waits:
         return (), None
     return dropped, plan.total_minor
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
+from types import MappingProxyType
 
 from edge.model import MINUTES_PER_WEEK, Account, ListState, Now, Pieces, Spend
 
@@ -25,6 +26,17 @@ TAKINGS_ACCOUNT = "takings"  # The other side of a sale; whose takings, the fact
 MEALS_ACCOUNT = "meals"
 PREORDERS_ACCOUNT = "preorders"
 CASH_ACCOUNT = "cash"
+EMERGENCY_ACCOUNT = "emergency"  # The city's own: who feeds a child of whom no account is known.
+# What the city, which has many sites, is told of them.
+OF_THE_SITE = MappingProxyType(
+    {
+        TAKINGS_ACCOUNT: "sales",
+        MEALS_ACCOUNT: "meals",
+        PREORDERS_ACCOUNT: "preorders",
+        CASH_ACCOUNT: "cash",
+        EMERGENCY_ACCOUNT: "emergency",
+    }
+)
 SECONDS_PER_DAY = 24 * 60 * 60
 MINUTES_PER_DAY = 24 * 60
 DAYS_PER_WEEK = 7
@@ -44,6 +56,12 @@ class Posting:
     account_id: str
     purse: str
     amount_minor: int
+
+
+def at_site(account_id: str, site: str) -> str:
+    """An account as the wire names it: one that is nobody's says whose site's it is."""
+    word = OF_THE_SITE.get(account_id)
+    return account_id if word is None else f"{word}:{site}"
 
 
 def available_minor(account: Account, purse: str, tail: Iterable[Spend], vector: Vector) -> int:

@@ -78,18 +78,20 @@ class Printer:
         self._lock = threading.Lock()
         self._state, self._reason, self._failed = PrinterState.STARTING, "", ""
         self._printed = 0
+        self._waiting = 0  # Taken on, and not ended.
         self._began_s: float | None = None
         self._thread = threading.Thread(target=self._run, name="printer", daemon=True)
         self._thread.start()
 
     def submit(self, slip: Slip) -> bool:
         """Take it on; False when too many wait already."""
-        try:
-            self._queue.put_nowait(slip)
-        except Full:
-            with self._lock:
+        with self._lock:
+            try:
+                self._queue.put_nowait(slip)
+            except Full:
                 self._failed = slip.name
-            return False
+                return False
+            self._waiting += 1
         return True
 
     def status(self) -> PrinterStatus:
@@ -101,7 +103,7 @@ class Printer:
                 state=state,
                 reason=reason,
                 failed=self._failed,
-                waiting=self._queue.qsize() + (self._began_s is not None),
+                waiting=self._waiting,
                 printed=self._printed,
             )
 
@@ -141,6 +143,7 @@ class Printer:
         with self._lock:
             self._state, self._reason, self._began_s = state, reason, None
             if slip is not None:
+                self._waiting -= 1
                 self._failed = slip.name if trouble else ""
                 self._printed += not trouble
         self._wake()

@@ -84,6 +84,8 @@ def close_out_slip(report: CloseOut, *, site: str, device: str, when: str, width
         lines += _pair(_tender_word(name), _money(total_minor), width)
     total_minor = sum(report.total_minor_by_tender.values())
     lines += _pair("ИТОГО", _money(total_minor), width, bold=True)
+    for name, back_minor in sorted(report.refunded_minor_by_tender.items()):
+        lines += _pair(f"Возврат: {_tender_word(name)}", _money(-back_minor), width)
     lines.append(Line(text="-" * width))
     for kind, word in KIND_WORDS.items():
         if report.count_by_kind.get(kind):

@@ -24,6 +24,7 @@ from enum import StrEnum, unique
 from edge.model import Product, PurchaseReason
 from edge.pos.basket import QUANTITY_MAX, Basket, BasketProblem
 from edge.pos.decision import PurchaseDecision
+from edge.pos.ordered import Need, Order, OrderedLine, Prepared
 from edge.pos.tender import Ask
 
 REPEAT_MS_MAX = 3_000  # lane.md has the same at the gate: a nervous second tap comes sooner.
@@ -73,6 +74,8 @@ class Notice(StrEnum):
     CARD_REPLAYED = "card_replayed"
     CARD_UNSAFE_CONFIGURATION = "card_unsafe_configuration"
     NOTHING_DUE = "nothing_due"  # Nothing was ordered for this person and slot.
+    ORDER_WEIGH = "order_weigh"  # Something ordered is weighed first.
+    ORDER_OFF_MENU = "order_off_menu"  # Something ordered is not on the menu in force.
     NOT_RECORDED = "not_recorded"  # The decision could not be committed, so it does not count.
 
 
@@ -143,6 +146,8 @@ class Wish:
     cardholder_id: str = ""  # Who was refused this basket: a supervisor's word is for nobody else.
     why: str = ""  # The cashier's word for what is given in place of what was ordered.
     collects: bool = False  # Nothing is rung up: the card's pre-orders are the basket.
+    prepared: Prepared = field(default_factory=Prepared)  # Weights, and what is left for later.
+    order_of: str = ""  # Whose orders that was made ready for.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +160,7 @@ class TillState:
     shown: Shown | None = None
     given_date: GivenDate | None = None
     wish: Wish = field(default_factory=Wish)
+    order: tuple[OrderedLine, ...] = ()  # Of the card shown last, until it is handed over.
 
     def __post_init__(self) -> None:
         charged = self.charged_at_ms is not None
@@ -183,11 +189,14 @@ class TillState:
         return self._edited(Basket(), now_ms)
 
     def wished(self, wish: Wish, *, now_ms: int) -> TillState:
-        """How it is to be paid, and who answers for it. What was charged goes on waiting."""
+        """How it is to be paid, and who answers for it. What was charged goes on waiting, and a
+        card that was refused is a new question."""
         assert self.deciding is None
+        answered = self.answered if self._last_was_sold() else None
         charged = self.charged_at_ms is not None and (self.basket.lines or wish.collects)
         at_ms = now_ms if charged else None
-        return replace(self, wish=wish, charged_at_ms=at_ms, touched_at_ms=now_ms, shown=None)
+        state = replace(self, wish=wish, charged_at_ms=at_ms, answered=answered)
+        return replace(state, touched_at_ms=now_ms, shown=None)
 
     def collect(self, *, date_known: bool, now_ms: int) -> TillState:
         """Await a card whose pre-orders are to be handed over; what was rung up is put away."""
@@ -263,16 +272,33 @@ class TillState:
         deciding = Deciding(credential_id=credential_id, basket=state.basket, tier=tier)
         return replace(state, deciding=deciding), TapAnswer.DECIDE
 
-    def composed(self, basket: Basket) -> TillState:
+    def composed(self, order: Order) -> TillState:
         """What the card is to be handed, found out by the card."""
-        assert self.deciding is not None and basket.lines
-        return replace(self, deciding=replace(self.deciding, basket=basket))
+        assert self.deciding is not None and order.basket.lines
+        deciding = replace(self.deciding, basket=order.basket)
+        return replace(self, deciding=deciding, order=order.lines)
+
+    def lacking(self, order: Order, cardholder_id: str, *, now_ms: int) -> TillState:
+        """What the card was to be handed is not ready, or nothing is due to it. The cashier weighs
+        or substitutes, and the card is shown again."""
+        needs = {line.need for line in order.lines} - {None}
+        notice = Notice.NOTHING_DUE
+        if needs:
+            notice = Notice.ORDER_WEIGH if needs == {Need.WEIGHT} else Notice.ORDER_OFF_MENU
+        wish = replace(self.wish, order_of=cardholder_id)
+        return replace(self.fail(notice, now_ms=now_ms), order=order.lines, wish=wish)
 
     def met(self, cardholder_id: str) -> TillState:
-        """Whose card is being decided on: a supervisor's word for another is dropped."""
-        if not cardholder_id or self.wish.cardholder_id in ("", cardholder_id):
-            return self
-        return replace(self, wish=_without_word(self.wish))
+        """Whose card is being decided on: a supervisor's word for another is dropped, and what was
+        made ready for another's order."""
+        state = self
+        if cardholder_id and self.wish.cardholder_id not in ("", cardholder_id):
+            state = replace(state, wish=_without_word(state.wish))
+        if cardholder_id and self.wish.order_of not in ("", cardholder_id):
+            ask = replace(state.wish.ask, given={})
+            wish = replace(state.wish, ask=ask, why="", prepared=Prepared(), order_of="")
+            state = replace(state, wish=wish, order=())
+        return state
 
     def answer(
         self, decision: PurchaseDecision, *, now_ms: int, cardholder_id: str = ""
@@ -294,7 +320,7 @@ class TillState:
         shown = Shown(decision=decision, until_ms=now_ms + _shown_ms(decision))
         state = replace(self, deciding=None, answered=answered, shown=shown, touched_at_ms=now_ms)
         if decision.sold:
-            return replace(state, basket=Basket(), charged_at_ms=None, wish=Wish())
+            return replace(state, basket=Basket(), charged_at_ms=None, wish=Wish(), order=())
         refused = cardholder_id or self.wish.cardholder_id
         state = replace(state, wish=replace(self.wish, cardholder_id=refused))
         if state.charged_at_ms is not None:
@@ -322,8 +348,9 @@ class TillState:
             state = replace(state, shown=None)
         if state.charged_at_ms is not None and now_ms - state.charged_at_ms > CARD_WAIT_MS_MAX:
             state = replace(state, charged_at_ms=None)
-        if state.basket.lines and now_ms - state.touched_at_ms > BASKET_IDLE_MS_MAX:
-            state = replace(state, basket=Basket(), charged_at_ms=None, wish=Wish())
+        left_alone = state.basket.lines or state.order or state.wish.order_of
+        if left_alone and now_ms - state.touched_at_ms > BASKET_IDLE_MS_MAX:
+            state = replace(state, basket=Basket(), charged_at_ms=None, wish=Wish(), order=())
         return state
 
     def repriced(self, catalogue: Mapping[str, Product]) -> TillState:
@@ -348,6 +375,7 @@ class TillState:
             touched_at_ms=now_ms,
             shown=None,
             wish=replace(wish, collects=False),
+            order=(),
         )
 
     def _noticed(self, notice: Notice, now_ms: int) -> TillState:

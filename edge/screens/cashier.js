@@ -13,9 +13,14 @@ words({
     date: "Дата", slot: "Приём пищи", save: "Запомнить", need_date: "Часы не сверены: назовите дату и приём пищи", no_sales: "В этой смене продаж нет",
     nothing_due: "Питание сейчас никому не положено", done: "Готово", other_acts: "Ещё", due: "положено", was_served: "накормлен", substitute: "Заменить блюдо заказа",
     ordered: "Заказано", given: "Выдаётся", why: "Почему", collects: "Выдача заказа: приложите карту", owes: "В долг, по слову старшего: приложите карту", kind_sale: "Продаж", kind_sale_refused: "Отказов", kind_void: "Отмен", kind_refund: "Возвратов", kind_meal_served: "Накормлено без карты", kind_preorder_uncollected: "Не забрано заказов", grams: "Граммы: {}",
-    confirm_first: "Нужен старший: его карта и ПИН", disk: "Память станции отказывает: сообщите технику", for_one: "Кого накормить", scanned: "Штрих-код не найден: {}", breakfast: "завтрак", lunch: "обед", dinner: "ужин", snack: "полдник",
+    confirm_first: "Нужен старший: его карта и ПИН", disk: "Память станции отказывает: сообщите технику", for_one: "Кого накормить", scanned: "Штрих-код не найден: {}", scan_unknown: "Штрих-код не найден: {}", scan_misread: "Код прочитан с ошибкой, ещё раз: {}", scan_weight: "Взвесьте: на этикетке нет веса ({})", scan_busy: "Касса ждёт другие кассы: секунду", scan_lines: "Больше в набор не входит", scan_quantity: "Больше в набор не входит", scan_price: "Цена невозможна: {}", scan_total: "Больше в набор не входит", breakfast: "завтрак", lunch: "обед", dinner: "ужин", snack: "полдник",
     feed_one: "В долг", by_presence: "Только кто пришёл", refund: "Вернуть деньги", refunded: "Возврат записан: деньги вернёт город", sale_number: "Номер продажи", other_till: "Касса (пусто: эта)",
-    series: "Серия (пусто: нынешняя)", reason_word: "Почему возвращаем", refund_note: "Для продаж прошлых смен и других касс. Нужен старший: карта и ПИН.",
+    series: "Серия (пусто: нынешняя)", reason_word: "Почему возвращаем", refund_note: "Для продаж прошлых смен и других касс. Дальше выберите, что вернуть.", refund_one: "Вернуть", show_lines: "Показать блюда",
+    refund_lines: "Что вернуть: продажа № {}", left_none: "не возвращается", refund_sum: "К возврату", refund_senior: "Подтверждает старший: карта и ПИН.", back_all: "Всё",
+    back_cash: "Выдайте из кассы: {}", back_account: "На счёт (вернёт город): {}", back_emergency: "Долг уменьшен: {}", refund_done: "Возврат записан", why_cold: "Остыло", why_wrong: "Не то блюдо", why_spoilt: "Испорчено", why_other: "Другое",
+    emergency_nobody: "Накормить без карты", nobody_note: "Ребёнка нет в списках, или карта не читается. Платит школа; отвечает старший.", nobody_allergy: "Об аллергиях касса не знает: спросите ребёнка или учителя.", feed_now: "Накормить",
+    order_title: "Заказ по этой карте", need_weight: "взвесить, г", need_off_menu: "нет в меню, вместо него", need_too_much: "не входит в набор: выдать потом", order_ready: "Готово: приложить карту", order_rest: "Выдать остальное", choose: "— выберите —", portions: "порций: {}",
+    refunded_by: "Возвращено: {}", charged_as: "Чем оплачено", in_debt: "в долг",
   },
   en: {
     charge: "Charge", cancel_basket: "Clear", total: "Total", empty: "Choose dishes", more: "More: {}", less: "Less: {}",
@@ -27,19 +32,26 @@ words({
     date: "Date", slot: "Meal", save: "Keep", need_date: "The clock is not sure: say the date and the meal", no_sales: "No sales in this shift",
     nothing_due: "No meal is due to anybody now", done: "Done", other_acts: "More", due: "due", was_served: "served", substitute: "Replace an ordered dish",
     ordered: "Ordered", given: "Given", why: "Why", collects: "Handing over an order: show the card", owes: "On credit, by a supervisor's word: show the card", kind_sale: "Sales", kind_sale_refused: "Refusals", kind_void: "Voids", kind_refund: "Refunds", kind_meal_served: "Served without a card", kind_preorder_uncollected: "Orders not collected", grams: "Grams: {}",
-    confirm_first: "A supervisor is needed: card and PIN", disk: "The station's disk refuses: tell the technician", for_one: "Who is to be fed", scanned: "No such barcode: {}",
+    confirm_first: "A supervisor is needed: card and PIN", disk: "The station's disk refuses: tell the technician", for_one: "Who is to be fed", scanned: "No such barcode: {}", scan_unknown: "No such barcode: {}", scan_misread: "Misread, scan again: {}", scan_weight: "Weigh it: the label has no weight ({})", scan_busy: "The till waits for the other tills: a moment", scan_lines: "The basket holds no more", scan_quantity: "The basket holds no more", scan_price: "An impossible price: {}", scan_total: "The basket holds no more",
     feed_one: "On credit", by_presence: "Only who is present", refund: "Give back", refunded: "Recorded: the city gives the money back", sale_number: "Number of the sale", other_till: "Till (empty: this one)",
-    series: "Series (empty: the present one)", reason_word: "Why it is given back", refund_note: "For sales of former shifts and of other tills. A supervisor is needed: card and PIN.",
+    series: "Series (empty: the present one)", reason_word: "Why it is given back", refund_note: "For sales of former shifts and of other tills. Then choose what is given back.", refund_one: "Give back", show_lines: "Show its dishes",
+    refund_lines: "What is given back: sale no. {}", left_none: "not given back", refund_sum: "To give back", refund_senior: "A supervisor confirms: card and PIN.", back_all: "All",
+    back_cash: "Hand out of the drawer: {}", back_account: "To the account (by the city): {}", back_emergency: "Owed less: {}", refund_done: "The refund is recorded", why_cold: "Cold", why_wrong: "The wrong dish", why_spoilt: "Spoilt", why_other: "Other",
+    emergency_nobody: "Feed without a card", nobody_note: "The child is on no list, or its card cannot be read. The school pays; a supervisor answers for it.", nobody_allergy: "The till knows of no allergies: ask the child or the teacher.", feed_now: "Feed",
+    order_title: "The order of this card", need_weight: "weigh, g", need_off_menu: "not on the menu, in its place", need_too_much: "does not fit: hand it over later", order_ready: "Ready: show the card", order_rest: "Hand over the rest", choose: "— choose —", portions: "portions: {}",
+    refunded_by: "Given back: {}", charged_as: "Paid by", in_debt: "on credit",
   },
 });
 sayings([
   [/^a supervisor has to/, "Сначала старший: карта и ПИН"], [/sign in/, "Сначала войдите: карта и ПИН"], [/^ring the/, "Сначала наберите блюда"], [/^give the date/, "Сначала назовите дату"],
   [/waits for the other tills|being paid/, "Касса ждёт другие кассы: секунду"], [/not in the menu/, "Такого блюда в меню уже нет"], [/basket cannot take/, "Больше в набор не входит"],
   [/takes no cash/, "Эта касса не берёт наличных"], [/nothing to pay for/, "Платить не за что, или касса не может записать"], [/this till takes/, "Эта касса так не берёт"],
-  [/^no sale of this till and shift/, "Такой продажи в этой смене нет, или её уже отменили: старший может вернуть деньги"], [/not held here/, "Этой продажи здесь нет: вернуть может город"],
+  [/^that sale is void/, "Эта продажа отменена: возвращать нечего"], [/^more than is left/, "Столько уже не осталось: посмотрите ещё раз"], [/^no money is left/, "Деньгами за это не платили, или всё уже вернули"],
+  [/^paid in cash at another/, "Наличные возвращает касса, которая продала"], [/^the sale names no account|^not on the menu any more/, "Вернуть это может только город"], [/^given back in part/, "Часть уже вернули: отменить нельзя, вернуть остальное может старший"],
+  [/nothing that is weighed|grams$/, "Вес от 1 до 20000 граммов"], [/^no sale of this till and shift/, "Такой продажи в этой смене нет, или её уже отменили: старший может вернуть деньги"], [/not held here/, "Этой продажи здесь нет: вернуть может город"],
   [/name the slot/, "Сейчас не кормят: выберите приём пищи"], [/nobody of this group/, "В группе сейчас никому не положено"], [/^charge the basket/, "Сначала пробейте набор"],
   [/no date is needed/, "Часы идут верно: дата не нужна"], [/no slot of this site/, "Такого приёма пищи здесь нет"], [/too_early|malformed/, "Такой даты быть не может: посмотрите на календарь"],
-  [/no printer/, "Принтера нет"], [/slips wait/, "Принтер не успевает: посмотрите на него"], [/nothing was sold|no close-out/, "Печатать ещё нечего"], [/must (be|name|say)/, "Заполнено не всё или с ошибкой"],
+  [/not on the menu$/, "Штрих-код не найден"], [/misread; scan/, "Код прочитан с ошибкой: ещё раз"], [/weigh it, or/, "Взвесьте: на этикетке нет веса"], [/no printer/, "Принтера нет"], [/slips wait/, "Принтер не успевает: посмотрите на него"], [/nothing was sold|no close-out/, "Печатать ещё нечего"], [/must (be|name|say)/, "Заполнено не всё или с ошибкой"],
 ]);
 const SHAPE_OF = { green: "go", red: "stop", amber: "ask", blue: "wait", grey: "cart" };
 const KINDS = ["sale", "sale_refused", "void", "refund", "meal_served", "preorder_uncollected"];
@@ -79,8 +91,8 @@ function tile(shown) {
     if (shown.without.length) extra.push(t("without", shown.without.join(", "), shown.without_total));
     if (shown.short) extra.push(t("short", shown.short));
     if (shown.repeated) extra.push(t("repeated"));
-    if (shown.emergency) extra.push(t("owes"));
-    else if (shown.collects) extra.push(t("collects"));
+    if (shown.emergency && shown.state !== "sold" && shown.state !== "refused") extra.push(t("owes"));
+    else if (shown.collects && shown.state === "open") extra.push(t("collects"));
     extra.push(...shown.notes.map((note) => either(note.text, note.text_en)));
     return h("article", { class: "tile", "data-colour": shown.colour, "data-state": shown.state },
       shape(shown.colour, SHAPE_OF[shown.colour]),
@@ -130,6 +142,7 @@ function receipt(answer, shown) {
       [shown.tenders.includes("cash") && full, "cash", () => ask("cash")],
       [shown.reason === "purchase.allergen", "override_allergens", () => confirm("override_allergens")],
       [full, "emergency", () => confirm("emergency")],
+      [full, "emergency_nobody", askNobody],
       [shown.substitutions.length > 0, "substitute", substitute],
       [shown.last_sale, "void_last", () => voidSale(shown.last_sale)],
       [shown.last_sale && shown.printer, "print_again", () => ask("print", { what: "sale" })],
@@ -162,13 +175,14 @@ function receipt(answer, shown) {
 
 // ---- what needs a supervisor: their card and PIN first, then the act, once
 
-async function confirm(what, body = {}, said = "") {
-  const act = { what, body, said };
+async function confirm(what, body = {}, done = null) {
+  const act = { what, body, done };
   if (state.answer.staff.proved === what) { await carryOut(act); return; }
   if ((await ask("supervise_start", { act: what })).ok) { pending = act; toast(t("confirm_first")); }
 }
-async function carryOut({ what, body, said }) {
-  if ((await ask(what, body)).ok && said) toast(t(said));
+async function carryOut({ what, body, done }) {
+  const answer = await ask(what, body);
+  if (answer.ok && done) done(answer);
 }
 let talking = false;
 function afterProof(staff) {
@@ -197,23 +211,59 @@ async function showSales() {
   dialogue(h("h2", {}, t("sales")), answer.sales.length ? h("table", { id: "sales" }, answer.sales.map((sale) => h("tr", { "data-sale": sale.sale },
     h("td", { class: "num" }, `№ ${sale.sale}`), h("td", {}, sale.lines.map(([product, quantity, grams]) => `${named(product)}${grams ? `, ${grams} г` : quantity > 1 ? ` × ${quantity}` : ""}`).join(", ")),
     h("td", { class: "num" }, money(sale.total_minor)),
-    h("td", { class: "num" }, button(t("void_it"), async () => { if (await voidSale(sale)) showSales(); }, { class: "no" }))))) : h("p", {}, t("no_sales")),
+    h("td", { class: "num two" }, button(t("refund_one"), () => refundLines({ sale: sale.sale, epoch: sale.epoch }), { "data-refund": sale.sale }),
+      button(t("void_it"), async () => { if (await voidSale(sale)) showSales(); }, { class: "no" }))))) : h("p", {}, t("no_sales")),
   h("div", { class: "row" }, button(t("close"), shut), button(t("refund"), askRefund, { id: "refund-open" })));
+}
+function askNobody() {
+  dialogue(h("h2", {}, t("emergency_nobody")), h("p", {}, t("nobody_note")), h("p", { class: "bar amber" }, t("nobody_allergy")),
+    h("div", { class: "row" }, button(t("cancel"), shut), button(t("feed_now"), () => { shut(); confirm("emergency", { nobody: true }); }, { class: "main", id: "nobody-go" })));
 }
 function askRefund() {
   const sale = h("input", { type: "number", min: "1", inputmode: "numeric", id: "refund-sale" });
   const device = h("input", { type: "text", maxlength: "60", id: "refund-device" }), epoch = h("input", { type: "text", maxlength: "16", id: "refund-epoch" });
-  const why = h("input", { type: "text", maxlength: "80", id: "refund-why" });
   const field = (name, input) => h("label", {}, h("p", {}, t(name)), input);
   dialogue(h("h2", {}, t("refund")), h("p", { class: "quiet" }, t("refund_note")),
-    field("sale_number", sale), field("other_till", device), field("series", epoch), field("reason_word", why),
-    h("div", { class: "row" }, button(t("cancel"), shut), button(t("done"), () => {
-      if (!sale.value || !why.value.trim()) { toast(`${t("sale_number")}, ${t("reason_word")}`); return; }
-      const body = { sale: Math.round(Number(sale.value)), device: device.value.trim(), epoch: epoch.value.trim(), why: why.value.trim() };
-      shut();
-      confirm("refund", body, "refunded");
-    }, { class: "main", id: "refund-go" })));
+    field("sale_number", sale), field("other_till", device), field("series", epoch),
+    h("div", { class: "row" }, button(t("cancel"), shut), button(t("show_lines"), () => {
+      if (sale.value) refundLines({ sale: Math.round(Number(sale.value)), device: device.value.trim(), epoch: epoch.value.trim() });
+      else toast(t("sale_number"));
+    }, { class: "main", id: "refund-find" })));
   sale.focus();
+}
+// Which pieces of a sale come back: none at first, and no more than are left.
+async function refundLines(key) {
+  const answer = await ask("sale", key);
+  if (!answer.ok) return;
+  const chosen = answer.lines.map(() => 0);
+  const piece = (line) => (line.grams ? line.amount_minor : line.price_minor);
+  const sum = h("span", { class: "num", id: "refund-total" });
+  const why = h("select", { id: "refund-why" }, ["cold", "wrong", "spoilt", "other"].map((one) => h("option", { value: one }, t(`why_${one}`))));
+  const go = button(t("refund"), () => {
+    const lines = answer.lines.flatMap((line, at) => (chosen[at] ? [[line.product, line.price_minor, chosen[at]]] : []));
+    shut();
+    confirm("refund", { sale: answer.sale, device: answer.device, epoch: answer.epoch, why: t(`why_${why.value}`), lines }, showRefunded);
+  }, { class: "main", id: "refund-go" });
+  const counts = answer.lines.map(() => h("b", { class: "num" }));
+  const say = () => {
+    counts.forEach((one, at) => { one.textContent = `${chosen[at]} / ${answer.lines[at].left}`; });
+    sum.textContent = money(answer.lines.reduce((total, line, at) => total + chosen[at] * piece(line), 0));
+    go.disabled = !chosen.some(Boolean);
+  };
+  const step = (at, by) => { chosen[at] = Math.max(0, Math.min(answer.lines[at].left, chosen[at] + by)); say(); };
+  const rows = answer.lines.map((line, at) => h("tr", { "data-product": line.product }, h("td", {}, `${line.name}${line.grams ? `, ${line.grams} г` : ""}`), h("td", { class: "num" }, money(piece(line))),
+    h("td", { class: "num" }, line.left ? h("span", { class: "step" }, button("−", () => step(at, -1), { "aria-label": t("less", line.name), "data-back": -1 }), counts[at],
+      button("+", () => step(at, 1), { "aria-label": t("more", line.name), "data-back": 1 })) : h("span", { class: "quiet" }, t("left_none")))));
+  say();
+  dialogue(h("h2", {}, t("refund_lines", answer.sale)), h("table", { id: "refund-lines" }, rows),
+    h("p", { class: "sum" }, h("span", {}, t("refund_sum")), sum), h("label", {}, h("p", {}, t("reason_word")), why), h("p", { class: "quiet" }, t("refund_senior")),
+    h("div", { class: "row" }, button(t("cancel"), shut), button(t("back_all"), () => { answer.lines.forEach((line, at) => { chosen[at] = line.left; }); say(); }, { id: "refund-all" }), go));
+}
+function showRefunded(answer) {
+  const back = answer.back_minor_by_tender;
+  const account = (back.account ?? 0) + (back.preorder ?? 0);
+  dialogue(h("h2", {}, t("refund_done")), h("div", { id: "refunded", class: "list" }, back.cash && h("p", { class: "bar amber" }, t("back_cash", money(back.cash))), account > 0 && h("p", {}, t("back_account", money(account))),
+    back.emergency && h("p", {}, t("back_emergency", money(back.emergency)))), h("div", { class: "row" }, button(t("close"), shut, { class: "main" })));
 }
 async function showGroups() {
   const answer = await ask("group_list");
@@ -241,6 +291,29 @@ async function showGroup(group, present = false) {
       if (done.ok) { shut(); toast(t("served", typeof done.served === "number" ? done.served : done.served?.length ?? "")); }
     }, { class: "yes" })));
 }
+// What the card's order still needs: a weight, or something in the place of what the menu has no more.
+function orderPanel(shown, signed) {
+  const place = document.getElementById("order");
+  place.hidden = !shown.order.length || !signed;
+  draw(place, [shown.order, signed, shown.substitutions, menu], () => {
+    const made = shown.order.map((line) => {
+      const other = line.given ? named(line.given) : "";
+      const weight = line.weighed && h("input", { type: "number", min: "1", max: "20000", inputmode: "numeric", value: line.grams || "", "aria-label": `${line.name}: ${t("need_weight")}`, "data-weigh": line.given || line.product });
+      const given = line.need === "off_menu" && h("select", { "data-instead": line.product, "aria-label": `${line.name}: ${t("need_off_menu")}` }, h("option", { value: "" }, t("choose")), (menu ?? []).map((one) => h("option", { value: one.product }, one.name)));
+      return h("li", { "data-need": line.need, "data-product": line.product }, h("b", {}, line.name), h("span", { class: "quiet" }, line.weighed ? t("portions", line.quantity) : `× ${line.quantity}`, other && ` → ${other}`),
+        h("span", { class: "row" }, line.need && h("span", { class: "badge amber" }, t(`need_${line.need}`)), weight, given));
+    });
+    const lacks = new Set(shown.order.filter((line) => line.need).map((line) => line.preorder)); // Orders that cannot go as they are.
+    const why = shown.order.some((line) => line.need === "off_menu") && shown.substitutions.length > 0 && h("label", { class: "row" }, t("why"), h("select", { id: "order-why" }, shown.substitutions.map((one) => h("option", { value: one }, one))));
+    const fill = (rest) => {
+      const grams = Object.fromEntries([...place.querySelectorAll("[data-weigh]")].filter((one) => one.value).map((one) => [one.dataset.weigh, Math.round(Number(one.value))]));
+      const given = { ...shown.substituted, ...Object.fromEntries([...place.querySelectorAll("[data-instead]")].filter((one) => one.value).map((one) => [one.dataset.instead, one.value])) };
+      ask("prepare", { grams, rest, ...(Object.keys(given).length ? { given, why: document.getElementById("order-why")?.value ?? shown.substituted_why } : {}) });
+    };
+    return [h("h2", {}, t("order_title")), h("ul", { class: "list" }, made), h("div", { class: "row" }, why, h("span", { class: "grow" }),
+      lacks.size > 0 && shown.order.some((line) => !lacks.has(line.preorder)) && button(t("order_rest"), () => fill(true), { id: "order-rest" }), button(t("cancel"), () => ask("cancel"), { id: "order-cancel" }), button(t("order_ready"), () => fill(false), { class: "main", id: "order-go" }))];
+  });
+}
 function askDate() {
   const shown = till(state.answer);
   const date = h("input", { type: "date", id: "date", value: shown.date });
@@ -266,8 +339,9 @@ function askCloseOut() {
       const report = await ask("close_out");
       if (!report.ok) return;
       dialogue(h("h2", {}, t("report", report.number)), h("p", { class: "quiet" }, report.business_date),
-        h("table", { id: "report" }, Object.entries(report.totals).map(([name, total]) => h("tr", {}, h("td", {}, t(name)), h("td", { class: "num" }, total))),
+        h("table", { id: "report" }, Object.entries(report.totals).map(([name, total]) => h("tr", {}, h("td", {}, t(name === "emergency" ? "in_debt" : name)), h("td", { class: "num" }, total))),
           KINDS.filter((kind) => report.count_by_kind[kind]).map((kind) => h("tr", {}, h("td", { class: "quiet" }, t(`kind_${kind}`)), h("td", { class: "num" }, String(report.count_by_kind[kind]))))),
+        Object.keys(report.refunded).length > 0 && h("table", { id: "report-back" }, Object.entries(report.refunded).map(([name, total]) => h("tr", {}, h("td", { class: "quiet" }, t("refunded_by", t(name === "emergency" ? "in_debt" : name))), h("td", { class: "num" }, total)))),
         h("p", {}, t("unsent", report.unsent)), h("div", { class: "row" }, button(t("close"), shut)));
     }, { class: "main", id: "close-go" })));
 }
@@ -287,11 +361,20 @@ document.addEventListener("keydown", (event) => {
     if (found) pick(found);
     else {
       const code = typed; // A label of a scale, or nothing of ours: the station knows.
-      ask("scan", { code }).then((answer) => { if (!answer.ok) toast(t("scanned", code)); });
+      ask("scan", { code }); // Why not comes with the screen.
     }
     typed = "";
   }
 });
+
+// A scanner on the station's own port: what it read that is no dish is said as well.
+let toldScan = "";
+function scanned(shown) {
+  const found = shown.scanned ?? {};
+  const key = found.problem ? `${found.code} ${found.problem}` : "";
+  if (key && key !== toldScan) toast(t(found.problem === "busy" ? "scan_busy" : `scan_${found.problem}`, found.code));
+  toldScan = key;
+}
 
 let fetched = 0;
 async function fetchMenu() {
@@ -305,6 +388,8 @@ function show(answer) {
   tile(shown);
   drawMenu(Boolean(answer.staff.cashier));
   receipt(answer, shown);
+  orderPanel(shown, Boolean(answer.staff.cashier));
+  scanned(shown);
   afterProof(answer.staff);
 }
 begin({ role: "cashier", title: "cashier", onDraw: show });

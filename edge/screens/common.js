@@ -5,6 +5,32 @@ const SVG = "http://www.w3.org/2000/svg";
 const QUIET_MS = 12000; // Two beats of the stream (edge/web_app.py) and some.
 const SHAPES = { green: "go", red: "stop", amber: "ask", grey: "wait", blue: "down" };
 
+// Every page's own: its shapes, its head, its dialogues. They are here before a page's script begins.
+const FACE = { class: "face" }, RING = { cx: 50, cy: 50, r: 42, class: "ring" }, marked = (d) => ["path", { d, class: "mark" }], thin = (d) => ["path", { d, class: "mark thin" }];
+const SPRITE = {
+  go: [["circle", { cx: 50, cy: 50, r: 46, ...FACE }], marked("M28 52l15 16 30-36")],
+  stop: [["path", { d: "M31 4h38l27 27v38L69 96H31L4 69V31z", ...FACE }], marked("M26 50h48")],
+  ask: [["path", { d: "M50 6l46 84H4z", class: "face round" }], marked("M50 36v26M50 75v1")],
+  wait: [["circle", RING], thin("M36 40c8 5 8 15 0 20M48 33c14 9 14 25 0 34M60 26c20 13 20 35 0 48")],
+  down: [["rect", { x: 8, y: 8, width: 84, height: 84, rx: 10, ...FACE }], marked("M32 32l36 36M68 32L32 68")],
+  cart: [["circle", RING], thin("M28 58h44M34 58c0-26 32-26 32 0M50 38v-4M24 68h52")],
+  person: [["circle", { cx: 12, cy: 8, r: 4.5, fill: "currentColor" }], ["path", { d: "M3 23c0-6 4-9 9-9s9 3 9 9z", fill: "currentColor" }]],
+};
+function drawn(name, attributes, ...children) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+document.body.prepend(
+  drawn("svg", { class: "sprite", "aria-hidden": "true" }, ...Object.entries(SPRITE).map(([name, parts]) =>
+    drawn("symbol", { id: `shape-${name}`, viewBox: name === "person" ? "0 0 24 24" : "0 0 100 100" }, ...parts.map(([kind, attributes]) => drawn(kind, attributes))))),
+  h("header", { class: "top" }, h("h1", { id: "title" }), h("span", { id: "sure", class: "sure" }), h("div", { id: "staff", class: "grow" }), h("button", { id: "lang", type: "button" })),
+  h("p", { id: "clock", class: "bar amber", hidden: true }));
+document.body.append(
+  h("dialog", { id: "sign", "aria-live": "polite" }), h("dialog", { id: "box" }),
+  h("div", { id: "lost", role: "alert", hidden: true }, drawn("svg", { viewBox: "0 0 100 100", "aria-hidden": "true" }, drawn("use", { href: "#shape-down" })), h("b"), h("p")));
+
 const TEXTS = {
   ru: {
     other: "English", role_officer: "охранник", role_cashier: "кассир", officer: "Охрана", cashier: "Касса", lost: "НЕТ СВЯЗИ", sure: "обновлено в {}",
@@ -61,14 +87,7 @@ export function button(label, act, props = {}) {
   return h("button", { type: "button", ...props, on: { click: act } }, label);
 }
 export function shape(colour, name) {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("class", "shape");
-  svg.setAttribute("viewBox", "0 0 100 100");
-  svg.setAttribute("aria-hidden", "true");
-  const use = document.createElementNS(SVG, "use");
-  use.setAttribute("href", `#shape-${name ?? SHAPES[colour] ?? "wait"}`);
-  svg.append(use);
-  return svg;
+  return drawn("svg", { class: "shape", viewBox: "0 0 100 100", "aria-hidden": "true" }, drawn("use", { href: `#shape-${name ?? SHAPES[colour] ?? "wait"}` }));
 }
 // The guardian's page has a way of its own, and hears and asks there only what its dialogue needs.
 const WAY = location.pathname.startsWith("/guardian") ? "/guardian" : "";

@@ -15,7 +15,7 @@ AMOUNT_MINOR_MAX: Final = 10**9  # Our choice: ten million roubles is no school 
 # Accounts of a site that are nobody's purse.
 PLACES: Final = (
     *("sales", "funding", "suspense", "cash", "meals", "preorders"),
-    *("holds", "earmarks", "losses"),
+    *("holds", "earmarks", "losses", "emergency"),
 )
 
 
@@ -61,6 +61,11 @@ def earmarks(site: str) -> str:
 def losses(site: str) -> str:
     """What a fault of ours has cost: a meal that two tills served."""
     return f"losses:{site}"
+
+
+def emergency(site: str) -> str:
+    """Who feeds a child of whom a till knows no account: below zero by what that has cost."""
+    return f"emergency:{site}"
 
 
 def turned(postings: Sequence[Posting]) -> tuple[Posting, ...]:

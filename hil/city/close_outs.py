@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from edge.messages import AnyFact, CloseOut, SaleFact, SaleRefused, Void
+from edge.messages import AnyFact, CloseOut, Refund, SaleFact, SaleRefused, Void
 from edge.model import PurchaseReason
 from hil.city.sales import parts_of
 
@@ -24,10 +24,12 @@ def difference(
     facts: Iterable[AnyFact],
 ) -> str:
     """Empty when it agrees. `kinds` counts the facts held in its ranges, `facts` are those of them
-    that are sales, refusals and voids, in their order. A void counts against its sale, once."""
+    that are sales, refusals, voids and refunds, in their order. A void counts against its sale,
+    once; a refund by the tenders it names, of whatever sale."""
     totals: Counter[str] = Counter()
     voids: Counter[str] = Counter()
     overrides: Counter[str] = Counter()
+    back: Counter[str] = Counter()
     sales: dict[tuple[str, int], SaleFact] = {}
     duplicates = 0
     for fact in facts:
@@ -38,6 +40,9 @@ def difference(
             overrides[fact.cashier] += bool(fact.supervisor)
         elif isinstance(fact, SaleRefused):
             duplicates += fact.reason is PurchaseReason.MEAL_USED
+        elif isinstance(fact, Refund):
+            for part in fact.tenders:
+                back[part.tender] += part.amount_minor
         elif isinstance(fact, Void):
             voids[fact.cashier] += 1
             sale = sales.pop((fact.sale_epoch, fact.sale), None)
@@ -51,6 +56,7 @@ def difference(
         *_unequal(
             "count of", {"duplicates": close_out.duplicates}, {"duplicates": duplicates}, set()
         ),
+        *_unequal("refunded by", close_out.refunded_minor_by_tender, back, set(back)),
         *_unequal("overrides of", close_out.overrides_by_cashier, overrides, set(overrides)),
     ]
     return "; ".join(differences)

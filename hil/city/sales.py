@@ -3,7 +3,8 @@
 Who pays is negative, `sales:<site>` positive, and each purse sums to zero. Of the total pay the
 cardholder's account (`account`, `emergency`, and a pre-order nobody has charged yet),
 `cash:<site>`, `meals:<site>` and `preorders:<site>`, each what its tender says. Cash and free meals
-may go unposted, as tills of before did; an account's money may not.
+may go unposted, as tills of before did; an account's money may not. An emergency meal of a child
+whose account no till knows is paid by `emergency:<site>`, never beside an account of the child's.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from edge.model import Tender
 from hil.city.accounts import (
     AMOUNT_MINOR_MAX,
     cash,
+    emergency,
     meals,
     preorders,
     sales,
@@ -102,14 +104,15 @@ def amounts_agree(fact: SaleFact, site: str) -> bool:
         return False
     if sum(part.amount_minor for part in parts) != fact.total_minor:
         return False
-    payers = {fact.account, cash(site), meals(site), preorders(site)} - {""}
+    ours = set() if fact.account else {emergency(site)}
+    payers = {fact.account, cash(site), meals(site), preorders(site)} - {""} | ours
     if any(p.account not in payers | {sales(site)} for p in postings):
         return False
     if any(abs(p.amount_minor) > AMOUNT_MINOR_MAX for p in postings):
         return False
     if any(p.amount_minor > 0 for p in postings if p.account in payers):
         return False
-    return sums_to_zero(postings) and _payers_agree(fact, site, parts)
+    return sums_to_zero(postings) and _payers_agree(fact, site, parts) and _rights_agree(fact)
 
 
 def _payers_agree(fact: SaleFact, site: str, parts: Sequence[TenderPart]) -> bool:
@@ -119,13 +122,27 @@ def _payers_agree(fact: SaleFact, site: str, parts: Sequence[TenderPart]) -> boo
     def paid(account: str) -> int:
         return spent_minor(fact.postings, account)
 
-    charged = paid(preorders(site))
+    charged, owed = paid(preorders(site)), paid(emergency(site))
     return (
-        paid(fact.account) + charged == due(*ON_ACCOUNT)
+        paid(fact.account) + charged + owed == due(*ON_ACCOUNT)
+        and owed <= due(Tender.EMERGENCY)
         and charged <= due(Tender.PREORDER)
         and paid(cash(site)) in (due(Tender.CASH), 0)
         and paid(meals(site)) in (due(Tender.ENTITLEMENT), 0)
     )
+
+
+def _rights_agree(fact: SaleFact) -> bool:
+    """The pieces that are said to be by right are among those sold, and come to what rights pay."""
+    if not fact.by_right:
+        return True
+    sold = {(line.product, line.price_minor): line for line in fact.lines}
+    for line in fact.by_right:
+        of = sold.get((line.product, line.price_minor))
+        if of is None or line.grams != of.grams or not 0 < line.quantity <= of.quantity:
+            return False
+    due = sum(p.amount_minor for p in parts_of(fact) if p.tender is Tender.ENTITLEMENT)
+    return sum(map(line_minor, fact.by_right)) == due
 
 
 def _not_postable(fact: SaleFact, directory: Directory) -> SuspenseReason | None:
@@ -168,10 +185,13 @@ def _bought(fact: SaleFact, directory: Directory, place: Place) -> str:
         parts.append(count + name + weight + price)
     more = len(fact.lines) - FEED_LINES_MAX
     rest = f" and {more} more" if more > 0 else ""
-    owed = sum(p.amount_minor for p in parts_of(fact) if p.tender is Tender.EMERGENCY)
+    fed = sum(p.amount_minor for p in parts_of(fact) if p.tender is Tender.EMERGENCY)
+    owed = fed if fact.account else 0
     paid = spent_minor(fact.postings, fact.account) - owed
     if not alone and paid > 0:
         rest += f"; {money_of(paid, place)} from the account"
+    if fed and not fact.account:
+        rest += "; the school pays"
     if owed:
         rest += f"; {money_of(owed, place)} is owed"
     return f"{'bought' if alone else 'ate'} {', '.join(parts)}{rest}"

@@ -1,4 +1,4 @@
-"""The page's server: three files, one stream of the whole state, and a few requests.
+"""The page's server: a few files, one stream of the whole state, and a few requests.
 
 It listens on loopback and answers only to names of this machine, and it takes a request only as
 JSON from its own page: another site open in the same browser can neither read nor press anything.
@@ -32,6 +32,8 @@ FILES: Final = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/style.css": ("style.css", "text/css; charset=utf-8"),
     "/app.js": ("app.js", "text/javascript; charset=utf-8"),
+    "/paper.js": ("paper.js", "text/javascript; charset=utf-8"),
+    "/paper.css": ("paper.css", "text/css; charset=utf-8"),
 }
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; img-src 'self' data:",
@@ -79,6 +81,7 @@ class _Requests:
             "block": self.block,
             "unblock": self.unblock,
             "kill": self.kill,
+            "paper": self.paper,
         }
 
     async def state(self, _: Request) -> Response:
@@ -126,6 +129,10 @@ class _Requests:
 
     async def unblock(self, body: dict[str, Any]) -> None:
         await self._miniature.block(_text(body, "card"), on=False)
+
+    async def paper(self, body: dict[str, Any]) -> None:
+        """A hand at the till's printer: `state` is fine, low, out or off."""
+        self._miniature.paper.turn(_text(body, "state"))
 
     async def kill(self, body: dict[str, Any]) -> None:
         self._miniature.kill(_text(body, "process"))

@@ -102,6 +102,22 @@ def test_a_soup_is_sold_and_costs_what_it_says(page: Page) -> None:
     page.wait_for_selector("#basket .nothing")
 
 
+def test_a_slip_comes_out_and_a_roll_runs_out(page: Page) -> None:
+    if page.request.get(page.url + "state").json().get("paper") is None:
+        pytest.skip("extra `printer` is not installed")
+    count = page.locator("#paper-count")
+    before = int(count.inner_text())
+    buy(page, "drink-1", card="pupil")
+    sync_api.expect(count).to_have_text(str(before + 1), timeout=SHOW_MS_MAX)
+    page.click("#paper summary")
+    newest = page.locator("#paper pre").first
+    sync_api.expect(newest).to_contain_text("НЕ ЯВЛЯЕТСЯ ФИСКАЛЬНЫМ ЧЕКОМ")
+    page.click("#paper-out")
+    page.wait_for_selector('#paper[data-state="out"]')
+    page.click("#paper-fine")
+    page.wait_for_selector('#paper[data-state="fine"]')
+
+
 @pytest.mark.parametrize(
     ("card", "product", "words"),
     [

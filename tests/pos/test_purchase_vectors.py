@@ -146,6 +146,7 @@ def as_json(decision: PurchaseDecision) -> Json:
         "preorders": [[one.preorder_id, one.substituted] for one in decision.preorders],
         "overridden": None if decision.overridden is None else decision.overridden.value,
         "needs_hold": decision.needs_hold,
+        "needs_facts": decision.needs_facts,
     }
 
 

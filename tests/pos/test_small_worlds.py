@@ -6,7 +6,8 @@ by what `sync.db` holds now, and notes now and then in its journal what it has s
 peer's facts one by one, whenever they come, and reports what the *journal* says. The city applies
 both tills' facts in any order; each till takes its pictures one after another. Facts, reports and
 bases are late or lost by not happening. What may be sold is asked of the product:
-`edge.pos.cover`, `edge.pos.ledger`, `sync.peer_state.is_backed`. Then one rule at a time is
+`edge.pos.cover`, `edge.pos.ledger`, `sync.peer_state.is_backed`. A card that waits for facts on
+their way is a sale of a later moment: it is judged anew when they came. Then one rule at a time is
 switched off, and the same worlds must break.
 """
 
@@ -34,6 +35,7 @@ class Fact:
 
     kind: str
     amount: int
+    more: int = 0  # Of `sold`, above its hold: an entitlement that was to pay was used meanwhile.
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +64,27 @@ class Rules:
     cap: int
     facts: tuple[int, int]  # What each till may make at most.
     amounts: tuple[int, ...] = (1,)
+    of_second: tuple[int, ...] = ()  # Amounts of the second till, where they are others.
     holds: bool = False
     bases: bool = False
+    base_at: tuple[int, ...] = (0, 1)  # Whom the city reaches with its pictures.
     is_backed: Callable[[Report, Callable[[str], int]], bool] = is_backed
     second_check: bool = True
     has_cap: bool = True
+    surplus: tuple[int, ...] = ()  # By how much a basket may outgrow its hold.
+    surplus_is_capped: bool = True
     holds_wait: bool = True
     no_hole: bool = True  # Off, the rule of cover stands alone: it must be enough by itself.
 
 
 def spends(who: int, facts: tuple[Fact, ...], *, own: bool) -> Iterator[Spend]:
     for sequence, fact in enumerate(facts, start=1):
-        amount = {"sale": fact.amount, "hold": fact.amount, "sold": 0, "released": -fact.amount}
+        amount = {
+            "sale": fact.amount,
+            "hold": fact.amount,
+            "sold": fact.more,
+            "released": -fact.amount,
+        }
         yield Spend(
             device=NAMES[who],
             epoch="e",
@@ -158,10 +169,14 @@ def decisions(rules: Rules, world: World, who: int) -> Iterator[Fact]:
         suffices = available + held.amount >= held.amount or not rules.second_check
         if heard and suffices and not hole:
             yield Fact("sold", held.amount)
+        for more in rules.surplus:
+            fits = more <= room or not rules.surplus_is_capped
+            if heard and fits and not hole and available >= more:
+                yield Fact("sold", held.amount, more)
         return
     if len(me.facts) >= rules.facts[who] or hole:
         return
-    for amount in rules.amounts:
+    for amount in (who and rules.of_second) or rules.amounts:
         if amount > available:
             continue
         if amount <= room or not rules.has_cap:
@@ -197,13 +212,13 @@ def steps(rules: Rules, world: World) -> Iterator[World]:
                 grown = (applied[0] + (who == 0), applied[1] + (who == 1))
                 yield replace(world, history=(*world.history, grown))
             place = world.history.index(me.base)
-            if me.base != applied:
+            if me.base != applied and who in rules.base_at:
                 yield changed(replace(me, base=world.history[place + 1]))
 
 
 def overdraft(rules: Rules, world: World) -> int:
-    sold = sum(f.amount for till in world.tills for f in till.facts if f.kind in ("sale", "sold"))
-    return sold - rules.credit
+    facts = [fact for till in world.tills for fact in till.facts]
+    return sum(f.amount + f.more for f in facts if f.kind in ("sale", "sold")) - rules.credit
 
 
 def worst(rules: Rules) -> tuple[int, int]:
@@ -224,6 +239,18 @@ def worst(rules: Rules) -> tuple[int, int]:
 SALES = Rules(credit=2, cap=1, facts=(4, 4))
 ALONE = replace(SALES, no_hole=False)
 HOLDS = Rules(credit=2, cap=1, facts=(3, 3), amounts=(1, 2), holds=True)
+# One till's basket outgrows its hold; the other one sells, and the city's pictures reach it alone.
+GROWN = Rules(
+    credit=4,
+    cap=1,
+    facts=(2, 2),
+    amounts=(2,),
+    of_second=(1,),
+    holds=True,
+    bases=True,
+    base_at=(1,),
+    surplus=(1, 2),
+)
 BASES_ALONE = Rules(credit=2, cap=1, facts=(2, 2), bases=True, no_hole=False)
 WORLDS = {
     "sales": SALES,
@@ -234,6 +261,7 @@ WORLDS = {
     "holds, cover alone": replace(HOLDS, facts=(3, 2), no_hole=False),
     "bases": replace(BASES_ALONE, no_hole=True),
     "bases, cover alone": BASES_ALONE,
+    "a hold is outgrown": GROWN,
     "holds and bases": Rules(credit=2, cap=1, facts=(2, 1), amounts=(1, 2), holds=True, bases=True),
 }
 
@@ -257,8 +285,15 @@ def test_the_bound_is_reached_so_the_worlds_are_not_idle() -> None:
         (BASES_ALONE, {"is_backed": lambda _report, _known: True}),
         (HOLDS, {"second_check": False}),
         (HOLDS, {"holds_wait": False}),
+        (GROWN, {"surplus_is_capped": False}),
     ],
-    ids=["the cap", "the second half", "a hold's second check", "a hold waits"],
+    ids=[
+        "the cap",
+        "the second half",
+        "a hold's second check",
+        "a hold waits",
+        "the cap of what a hold is outgrown by",
+    ],
 )
 def test_without_it_the_bound_breaks(rules: Rules, without: dict[str, object]) -> None:
     assert worst(replace(rules, **without))[0] > rules.cap  # type: ignore[arg-type]

@@ -25,6 +25,7 @@ from edge.pos.entitlement import (
     servings,
     used,
 )
+from edge.pos.ledger import EMERGENCY_ACCOUNT
 from edge.pos.tender import Ask, plan_tenders
 
 CATEGORIES = ("hot", "drink", "salad")
@@ -78,7 +79,9 @@ def orders(draw: st.DrawFn) -> Preorder:
     lines = draw(
         st.lists(
             st.tuples(
-                st.sampled_from([f"p{n}" for n in range(6)]), st.integers(1, 2), st.integers(0, 900)
+                st.sampled_from([f"p{n}" for n in (0, 1, 2, 3, 4, 5, 7)]),
+                st.integers(1, 2),
+                st.integers(0, 900),
             ),
             min_size=1,
             max_size=2,
@@ -100,6 +103,7 @@ def orders(draw: st.DrawFn) -> Preorder:
     rights=st.lists(st.sampled_from(["hot", "drink", "salad"]), max_size=3, unique=True),
     ordered=st.lists(orders(), max_size=2, unique_by=lambda one: one.preorder_id),
     emergency=st.booleans(),
+    has_account=st.booleans(),
 )
 def test_every_piece_has_one_payer_and_the_parts_make_the_total(
     basket: Basket,
@@ -107,10 +111,11 @@ def test_every_piece_has_one_payer_and_the_parts_make_the_total(
     rights: list[str],
     ordered: list[Preorder],
     emergency: bool,
+    has_account: bool,
 ) -> None:
     ask = Ask(tenders=tuple(one for one in TENDERS if one in tenders), emergency=emergency)
     meals = [Serving(entitlement=right(f"e {c}", categories=(c,))) for c in rights]
-    plan = plan_tenders(basket, ask, meals, ordered)
+    plan = plan_tenders(basket, ask, meals, ordered, has_account=has_account)
     sold = {line.product.product_id: line.quantity for line in basket.lines}
     for line in plan.lines:
         sold[line.line.product.product_id] -= line.quantity
@@ -126,6 +131,11 @@ def test_every_piece_has_one_payer_and_the_parts_make_the_total(
         assert sum(p.amount_minor for p in postings if p.purse == purse) == 0
     owed = -sum(p.amount_minor for p in postings if p.account_id == "a1")
     assert owed == sum(plan.account_minor_by_purse.values())
+    if emergency:
+        ours = -sum(p.amount_minor for p in postings if p.account_id == EMERGENCY_ACCOUNT)
+        assert (owed, ours) == ((paid, 0) if has_account else (0, paid)), "one of them pays"
+    free = sum(p.amount_minor for p in plan.paid if p.tender is Tender.ENTITLEMENT)
+    assert free == sum(line.amount_minor for line in plan.by_right)
     assert len(plan.meals) <= len(meals)
     charged = {one.preorder_id for one in ordered if one.charged}
     if not {Tender.ACCOUNT, Tender.CASH} & tenders:
@@ -133,6 +143,29 @@ def test_every_piece_has_one_payer_and_the_parts_make_the_total(
         assert collected <= charged, "somebody pays for what is not charged yet"
     if plan.unpaid:
         assert not {Tender.ACCOUNT, Tender.CASH} & tenders and not emergency
+
+
+def test_a_weighed_lot_is_paid_by_its_orders_and_then_by_the_rest() -> None:
+    salad = product(7, price_minor=40_000, weighed=True)
+    basket = Basket(lines=(LineItem(product=salad, quantity=1, grams=300),))
+    ordered = [
+        Preorder(
+            preorder_id=name, business_date=DAY, slot="lunch", lines=(("p7", n, 2_000),), charged=c
+        )
+        for name, n, c in (("o1", 2, True), ("o2", 1, False))
+    ]
+    for tenders, paid, unpaid_minor in (
+        (Ask().tenders, {Tender.PREORDER: 4_000, Tender.ACCOUNT: 8_000}, 0),
+        ((Tender.PREORDER, Tender.CASH), {Tender.PREORDER: 4_000, Tender.CASH: 8_000}, 0),
+        ((Tender.PREORDER,), {Tender.PREORDER: 4_000}, 8_000),
+    ):
+        plan = plan_tenders(basket, Ask(tenders=tenders), [], ordered)
+        assert {part.tender: part.amount_minor for part in plan.paid} == paid
+        assert (plan.total_minor, plan.unpaid_minor) == (12_000, unpaid_minor)
+        assert [(line.quantity, line.line.grams) for line in plan.lines] == [(1, 300)]
+    light = Basket(lines=(LineItem(product=salad, quantity=1, grams=50),))
+    plan = plan_tenders(light, Ask(), [], ordered[:1])
+    assert [(p.tender, p.amount_minor) for p in plan.paid] == [(Tender.PREORDER, 2_000)]
 
 
 def test_a_right_pays_for_the_dearest_piece_of_each_category() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+import pytest
+
 from edge.lane import Lane
-from edge.messages import Fact
+from edge.messages import Fact, FireFact, FireWhat
+from edge.model import DeviceFault
 from hil.bench.station import DEVICE_TOML
 from tests.support.agent_bench import Bench
 
@@ -66,3 +69,18 @@ def turn(bench: Bench, point: str) -> None:
     """A body pushes the arm of this direction round."""
     set_line(bench, f"{point}.rotation", True)
     set_line(bench, f"{point}.rotation", False)
+
+
+def fire_told(bench: Bench) -> list[FireWhat]:
+    return [fact.what for fact in of_kind(bench, FireFact)]
+
+
+def word_at(bench: Bench, point: str) -> str:
+    return str(bench.agent.gates[point].screen(bench.clock.moment()).word)
+
+
+def refuse_records(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise DeviceFault("journal.db: disk full")
+
+    monkeypatch.setattr(bench.agent.parts.journal, "record", refuse)

@@ -15,11 +15,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from edge import health, requests
 from edge.agent import Agent, Parts
+from edge.certificates import new_key
 from edge.clock import Clock
 from edge.config import load
 from edge.control import Request
@@ -44,7 +43,7 @@ from edge.offline_cache.apply import store_scope_keys
 from edge.offline_cache.lookup import Cache
 from edge.offline_cache.record import open_journal
 from edge.readers.reader import CardRead
-from edge.trust import FileKeyStore, public_point, write_secret
+from edge.trust import FileKeyStore, public_point, read_key, write_secret
 from edge.turnstile.relay import open_lines
 from edge.wiring import wiring_of
 from hil.bench.taps import HandReader
@@ -329,9 +328,8 @@ def door(
     wanted = [scopes["settings"], scopes["people"]]
     wanted = [scopes["settings"], scopes["museum"]] if museum is not None else wanted
     if fresh:
-        key = ec.generate_private_key(ec.SECP256R1())
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        write_secret(described.key_path, pem)
+        write_secret(described.key_path, new_key())
+        key = read_key(described.key_path)
         marks.set_anchor(files.writer, clock.moment(), noon_ms - START_MS + start_ms)
         for scope in (PEOPLE, MUSEUM):
             store_scope_keys(files.writer, scope_keys(scope, public_point(key)))

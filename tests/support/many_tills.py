@@ -1,6 +1,11 @@
 """A school of tills, its city and its parents in a few numbers: one account, one purse, and links
 that lose, delay, reorder and double everything. All from one seed.
 
+Every third seed is a *duel*: two tills, so little money and so few sales that each of them matters,
+in short scenes where all but one thing stands still: a report travels and its facts do not, a base
+lands between two sales of one till alone, a till falls silent between its hold and the sale. There
+the rules that only a few worlds in a million need are needed soon.
+
 A till is two processes. edge decides on a look at journal, store and base, and commits later;
 between the two anything may happen. sync keeps facts and reports, and what it had in memory alone
 is gone when it crashes. What may be sold, what is covered and who has a hole is asked of the
@@ -77,10 +82,22 @@ _WEATHER: Final = (
     ("crash_sync", (0, 0, 1, 3)),
     ("lose_store", (0, 0, 0, 1, 2)),
 )
-_PLAIN: Final = (
-    *("sell", "commit", "gossip", "note", "beat", "deliver", "talk"),
-    *("upload", "publish", "take_base"),
+# A duel goes in scenes. Of each: what one till does (and, after the bar, the other) while nothing
+# else happens, in this order; now and then something of it is left out.
+_SCENES: Final = (
+    "sell commit",  # In silence.
+    "sell commit go_on commit",
+    "upload upload publish take_base",  # With the city, and nobody else.
+    "upload upload publish | take_base",  # And the other has the base.
+    "| beat | deliver gossip gossip note",  # It hears the other out,
+    "| beat | deliver gossip gossip",  # and has nothing of it in its own journal,
+    "| beat | deliver",  # or hears a report without facts.
+    "beat | deliver",
+    "go_on commit",
+    "crash_edge | crash_sync",
 )
+LEFT_OUT: Final = 0.05
+DUEL_EVERY: Final = 3
 
 
 @dataclass(frozen=True)
@@ -101,19 +118,24 @@ class Fact:
     kind: str  # opened, sale, hold, sold, released, void, base_seen
     amount: int = 0  # Of a sale or hold; of what `sold` and `released` end, or `void` undoes.
     version: int = 0  # Of base_seen.
+    more: int = 0  # Of `sold`: what was sold above the hold.
 
     @property
     def spends(self) -> int:
         """What it adds to what the tail counts as spent."""
         if self.kind in ("sale", "hold"):
             return self.amount
-        return -self.amount if self.kind in ("released", "void") else 0
+        return self.more if self.kind == "sold" else -self.given_back
+
+    @property
+    def given_back(self) -> int:
+        return self.amount if self.kind in ("released", "void") else 0
 
     @property
     def sells(self) -> int:
         """What was handed over by it."""
         if self.kind in ("sale", "sold"):
-            return self.amount
+            return self.amount + self.more
         return -self.amount if self.kind == "void" else 0
 
 
@@ -189,9 +211,9 @@ class Till:
 class World:
     """`step` does one thing at random; `check` holds after every one."""
 
-    def __init__(self, seed: int, rules: Rules | None = None, *, smallest: bool = False) -> None:
-        """`smallest`: two tills with four sales, bases and reports, and nothing else."""
+    def __init__(self, seed: int, rules: Rules | None = None) -> None:
         self.random = Random(seed)
+        self.duel = seed % DUEL_EVERY == 0
         draw = self.random
         self.rules = Rules() if rules is None else rules
         self.cap = draw.choice((1, 1, 1, 2))
@@ -205,8 +227,9 @@ class World:
         self.confirmed: dict[int, tuple[str, int]] = {}  # Till -> epoch and version.
         self.posted = 0  # What the city has booked of facts.
         count = draw.choice((1, 2, 2, 2, 3, 4))
-        if smallest:
-            count, self.opening, self.cap = 2, 2, 1
+        if self.duel:
+            count = 2
+            self.opening, self.cap = draw.choice(((2, 1), (2, 1), (2, 1), (3, 1), (3, 2)))
         self.bases = [Base(balance=self.opening)]
         self.tills = [Till(n, self.bases[0]) for n in range(count)]
         self.only: Till | None = None
@@ -217,16 +240,22 @@ class World:
         self.made = 0
         self.worst = -self.opening
         self.trace: list[str] = []
+        # Of a duel: tills that hear reports alone, and tills that no base reaches.
+        self.deaf = {n for n in range(count) if self.duel and draw.random() < 0.5}
+        self.dark = {n for n in range(count) if self.duel and draw.random() < 0.5}
         # Each seed has its own weather: some things often, some never, some till cut off.
         self.actions: list[Callable[[], None]] = []
         for action, weights in _WEATHER:
-            if not smallest or action in _PLAIN:
-                self.actions += [getattr(self, action)] * draw.choice(weights)
-        if smallest:
-            self.amounts, self.facts_max = (1,), 4
+            self.actions += [getattr(self, action)] * draw.choice(weights)
+        if self.duel:
+            self.amounts, self.facts_max = draw.choice(((1,), (1,), (1, 2))), draw.randint(4, 6)
         self.cut = {
-            (a, b) for a in range(count) for b in range(count) if a != b and draw.random() < 0.2
+            (a, b)
+            for a in range(count)
+            for b in range(count)
+            if a != b and not self.duel and draw.random() < 0.2
         }
+        self.scene: list[tuple[str, Till]] = []  # Of a duel: what is still to happen.
 
     # ------------------------------------------------------------------------------ running
 
@@ -236,6 +265,9 @@ class World:
 
     def step(self) -> None:
         """One thing at one till; or, as bells ring for all, the same at each of them."""
+        if self.duel:
+            self.act()
+            return
         action = self.random.choice(self.actions)
         tills: list[Till | None] = [None]
         if self.random.random() < self.together:
@@ -244,6 +276,21 @@ class World:
             action()
             self.check()
         self.only = None
+
+    def act(self) -> None:
+        """The next thing in a duel's scene; behind the last one another scene begins."""
+        if not self.scene:
+            one, other = self.random.sample(self.tills, 2)
+            for word in self.random.choice(_SCENES).split():
+                if word == "|":
+                    one, other = other, one
+                elif self.random.random() >= LEFT_OUT:
+                    self.scene.append((word, one))
+        if self.scene:
+            action, self.only = self.scene.pop(0)
+            getattr(self, action)()
+            self.check()
+            self.only = None
 
     def check(self) -> None:
         sold = sum(f.sells for t in self.tills for _, facts in t.epochs for f in facts)
@@ -318,12 +365,14 @@ class World:
             for who, beat in till.reported.items()
         }
         known = {(f"t{who}", epoch): up_to for (who, epoch), up_to in till.known.items()}
-        lives = len(till.epochs) if self.rules.reborn_waits else 1
-        above = Above(states=states, known=Known(store=till.store, up_to=known), lives=lives)
+        lived = till.epochs if self.rules.reborn_waits else till.epochs[-1:]
+        epochs = frozenset(epoch for epoch, _ in lived)
+        above = Above(states=states, known=Known(store=till.store, up_to=known), epochs=epochs)
         roster = {t.name: RosterRow(station=Station.TILL) for t in self.tills}
         mine = {key: n for key, n in vector.items() if key[0] != till.name}
         peers = peer_tills(roster, till.name, above, vector if self.rules.reborn_waits else mine)
-        if not self.rules.no_hole:
+        if not self.rules.no_hole and len(till.epochs) == 1:
+            # A till in a later life may have forgotten what it reported: it goes on waiting.
             peers = tuple(replace(peer, complete=True) for peer in peers)
         return PurchaseView(
             people=PEOPLE,
@@ -409,10 +458,12 @@ class World:
             amount_minor_by_purse={PURSE: amount},
             business_date=DAY,
         )
-        decision = self.decide(till, amount, hold)
+        # Now and then a meal that was to pay a part was served elsewhere meanwhile.
+        more = self.random.choice((0, 0, 0, 1, 2))
+        decision = self.decide(till, amount + more, hold)
         forced = not self.rules.holds_wait and decision.reason is PurchaseReason.CAP
         if decision.sold or (forced and decision.needs_hold):
-            till.looked = Look(Fact("sold", amount))
+            till.looked = Look(Fact("sold", amount, more=more))
         elif not decision.needs_hold or self.random.random() < 0.03:
             till.looked = Look(Fact("released", amount))
 
@@ -443,7 +494,7 @@ class World:
     def gossip(self) -> None:
         """Some of what another till has done, up to what its heartbeat told, arrives in order."""
         me, other = self.any_till(), self.random.choice(self.tills)
-        if me is other or (other.number, me.number) in self.cut:
+        if me is other or (other.number, me.number) in self.cut or me.number in self.deaf:
             return
         beat = me.reported.get(other.number)
         for epoch, head in () if beat is None else beat.lives:
@@ -475,7 +526,8 @@ class World:
         mine = [n for n, (who, _) in enumerate(self.air) if self.only in (None, self.tills[who])]
         if not mine:
             return
-        place = self.random.choice(mine)
+        late = not self.duel or self.random.random() < 0.2
+        place = self.random.choice(mine) if late else mine[-1]
         who, beat = self.air[place]
         if self.random.random() < 0.7:
             del self.air[place]
@@ -566,7 +618,7 @@ class World:
     def take_base(self) -> None:
         till = self.any_till()
         newer = [base for base in self.bases if base.version > till.base.version]
-        if newer and till.looked is None:
+        if newer and till.looked is None and till.number not in self.dark:
             self.put_base(till, self.random.choice(newer))
 
     def put_base(self, till: Till, base: Base) -> None:
@@ -604,7 +656,8 @@ class World:
 
     def heal(self) -> None:
         """Everything arrives: then everybody knows everything, and every rouble is where it is."""
-        self.cut.clear()
+        for set_of_faults in (self.cut, self.deaf, self.dark):
+            set_of_faults.clear()
         self.air.clear()
         for till in self.tills:
             if till.looked is not None:

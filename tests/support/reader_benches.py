@@ -296,6 +296,9 @@ class OsdpBench(Bench):
     def replug(self) -> None:
         self.device.replug()
 
+    def close(self) -> None:
+        self.device.close()
+
 
 SERIAL_FRAMES = ("id12", "em_desktop", "hex_line", "d10", "d18", "wiegand_bits", "wiegand_hex")
 FAMILIES = (*SERIAL_FRAMES, "wedge", "scard", "pn532", "osdp")

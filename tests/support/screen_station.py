@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ import zstandard
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from msgspec import structs
 
 from edge.clock import Clock
 from edge.config import load
@@ -30,7 +32,10 @@ from edge.messages import (
     AccountRow,
     CardholderRow,
     CredentialRow,
+    EntitlementRow,
+    GroupRow,
     Manifest,
+    PreorderRow,
     ProductRow,
     Row,
     RowBody,
@@ -47,13 +52,14 @@ from edge.messages import (
     set_digest_bytes,
 )
 from edge.model import Category, DeviceFault, PassbackMode, StaffRole, UidKind
-from edge.offline_cache import marks
+from edge.offline_cache import marks, peers
 from edge.offline_cache.apply import Pictures, SnapshotBuilder, store_scope_keys
 from edge.offline_cache.photos import PhotoFiles
 from edge.offline_cache.store import FileKind, Writer
 from edge.pin import hash_pin
 from edge.settings import DeviceSettings
 from edge.trust import credential_id, public_point, write_secret
+from tests.support import facts
 from tests.support.small_city import sealed_column, sealed_to, secret
 
 SITE: Final = "s0001"
@@ -105,6 +111,10 @@ class Someone:
     wards: Mapping[str, str] = field(default_factory=dict)  # Id -> relation.
     photo: bytes = b""
     balance_minor: int = 100_000
+    account: bool = True
+    fed: bool = False  # A lunch by right, and on the list of the group.
+    inside: bool = False  # An entrance saw them come in today.
+    ordered: tuple[tuple[str, int, int], ...] = ()  # For today's lunch, and charged.
 
     @property
     def uid(self) -> bytes:
@@ -126,7 +136,7 @@ def _people_rows(people: Sequence[Someone]) -> Iterator[tuple[RowKind, bytes, Ro
             key,
             CardholderRow(
                 category=one.category,
-                account_id=f"a-{one.id}",
+                account_id=f"a-{one.id}" if one.account else None,
                 suspended=False,
                 here=True,
                 rights=dict(one.rights),
@@ -156,8 +166,28 @@ def _people_rows(people: Sequence[Someone]) -> Iterator[tuple[RowKind, bytes, Ro
             yield RowKind.STAFF, key, StaffRow(roles=one.roles, sealed_pin=pin)
 
 
-def _money_rows(people: Sequence[Someone]) -> Iterator[tuple[RowKind, bytes, RowBody]]:
+def _group_rows(people: Sequence[Someone]) -> Iterator[tuple[RowKind, bytes, RowBody]]:
+    for group in sorted({one.group for one in people if one.fed}):
+        ids = tuple(one.id for one in people if one.fed and one.group == group)
+        yield RowKind.GROUP, group.encode(), GroupRow(member_ids=ids)
+
+
+def _money_rows(people: Sequence[Someone], today: str) -> Iterator[tuple[RowKind, bytes, RowBody]]:
     for one in people:
+        if one.fed:
+            right = EntitlementRow(
+                slots=("lunch",),
+                categories=("soup", "main"),
+                first_date=today,
+                last_date=today,
+                weekdays=(1, 2, 3, 4, 5, 6, 7),
+            )
+            yield RowKind.ENTITLEMENT, f"{one.id}\0e1".encode(), right
+        if one.ordered:
+            order = PreorderRow(business_date=today, slot="lunch", lines=one.ordered, charged=True)
+            yield RowKind.PREORDER, f"{one.id}\0o1".encode(), order
+        if not one.account:
+            continue
         account = AccountRow(
             suspended=False,
             balance_minor_by_purse={"main": one.balance_minor},
@@ -180,7 +210,9 @@ MENU: Final = (
     ("kompot", "Компот", "drink", 2_500),
     ("chai", "Чай с лимоном", "drink", 2_000),
     ("bulochka", "Булочка", "pastry", 4_000),
+    ("salat", "Салат из свёклы", "salad", 40_000),  # A kilogram.
 )
+BARCODES: Final = {"kompot": "4006381333931", "salat": "2112345"}
 
 
 def _menu_rows() -> Iterator[tuple[RowKind, bytes, RowBody]]:
@@ -192,6 +224,8 @@ def _menu_rows() -> Iterator[tuple[RowKind, bytes, RowBody]]:
             allergens=(),
             allergens_checked=True,
             purse="main",
+            barcode=BARCODES.get(name, ""),
+            unit="kg" if name == "salat" else "piece",
         )
         yield RowKind.PRODUCT, name.encode(), product
 
@@ -208,6 +242,7 @@ def _settings_rows(*, photos: bool) -> Iterator[tuple[RowKind, bytes, RowBody]]:
         base_age_days_max=3,
         photos=photos,
         meal_slots={"lunch": (0, 1_440)},
+        substitutions=("закончилось",),
     )
     yield RowKind.SITE, b"site", site
     yield RowKind.SCHEDULE, b"always", ScheduleRow(windows=((0, 7 * 24 * 60),))
@@ -241,7 +276,9 @@ def _install(
     pictures.put_in_force(builder.path, scope, 1, manifest.issued_utc_ms, moment)
 
 
-def build(folder: Path, *, station: str, people: Sequence[Someone], port: int) -> DeviceSettings:
+def build(
+    folder: Path, *, station: str, people: Sequence[Someone], port: int, more_toml: str = ""
+) -> DeviceSettings:
     """The station's folder, with everything that sync would have brought."""
     for name in ("state", "identity", "run"):
         (folder / name).mkdir(parents=True)
@@ -249,7 +286,7 @@ def build(folder: Path, *, station: str, people: Sequence[Someone], port: int) -
     toml = TOML.format(
         station=station, port=port, access_point='access_point = "north-in"' if lane else ""
     )
-    (folder / "device.toml").write_text(toml + (LANE if lane else ""))
+    (folder / "device.toml").write_text(toml + (LANE if lane else "") + more_toml)
     settings = load(folder / "device.toml")
     key = ec.generate_private_key(ec.SECP256R1())
     encoded = key.private_bytes(
@@ -275,9 +312,12 @@ def build(folder: Path, *, station: str, people: Sequence[Someone], port: int) -
         ],
     )
     pictures = Pictures(settings.folders.state, writer)
-    lists = {"settings": _settings_rows(photos=True), "people": _people_rows(people)}
+    named = chain(_people_rows(people), _group_rows(people))
+    lists = {"settings": _settings_rows(photos=True), "people": named}
     if not lane:
-        lists |= {"menu": _menu_rows(), "money": _money_rows(people)}
+        money = _money_rows(people, clock.moment().local_date)
+        lists |= {"menu": _menu_rows(), "money": money}
+        _let_in(writer, [one for one in people if one.inside], clock)
     for part, rows in lists.items():
         _install(pictures, settings, f"{SITE}/{part}", rows, clock)
     pictures.close()
@@ -288,6 +328,17 @@ def build(folder: Path, *, station: str, people: Sequence[Someone], port: int) -
             sealed = seal(one.photo, row_key=one.id.encode(), column="photo")
             files.put(b64u(hashlib.sha256(sealed).digest()), sealed)
     return settings
+
+
+def _let_in(writer: Writer, people: Sequence[Someone], clock: Clock) -> None:
+    """What an entrance of the school told of them."""
+    for number, one in enumerate(people, 1):
+        header = facts.stamp(number, device="gate-1")
+        came = facts.passage(header, cardholder=one.id)
+        wall_ms = clock.moment().wall_ms - 60_000
+        with writer.transaction() as db:
+            told = structs.replace(came, wall_ms=wall_ms)
+            peers.take_sides(db, "gate-1", header["epoch"], number, [told])
 
 
 def settings_zone(settings: DeviceSettings) -> Any:
@@ -320,11 +371,13 @@ class ScreenStation:
 
 
 @contextmanager
-def running(folder: Path, *, station: str, people: Sequence[Someone]) -> Iterator[ScreenStation]:
+def running(
+    folder: Path, *, station: str, people: Sequence[Someone], more_toml: str = ""
+) -> Iterator[ScreenStation]:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    settings = build(folder, station=station, people=people, port=port)
+    settings = build(folder, station=station, people=people, port=port, more_toml=more_toml)
     command = (sys.executable, "-m", "edge", "--config", str(settings.source))
     with subprocess.Popen(command) as process:
         try:

@@ -119,6 +119,9 @@ class Lists:
     group: tuple[int, ...] = ()
     group_till: str = ""
     products: Mapping[str, ProductRow] = field(default_factory=dict)
+    off_menu: tuple[str, ...] = ()
+    without_account: tuple[int, ...] = ()  # People who have none at all,
+    unknown_account: tuple[int, ...] = ()  # and those whose account no money list names.
 
     def settings_rows(self) -> list[Row]:
         rows = [row(RowKind.SITE, "site", self.site)]
@@ -137,7 +140,8 @@ class Lists:
             for name, (category, price, purse) in PRODUCTS.items()
         }
         for name, body in sorted((known | dict(self.products)).items()):
-            yield row(RowKind.PRODUCT, name, body)
+            if name not in self.off_menu:
+                yield row(RowKind.PRODUCT, name, body)
 
     def people_rows(self, people: int) -> Iterator[Row]:
         if self.group:
@@ -150,7 +154,7 @@ class Lists:
                 continue
             body = CardholderRow(
                 category=Category.PUPIL,
-                account_id=f"a{number:08}",
+                account_id=None if number in self.without_account else f"a{number:08}",
                 suspended=False,
                 here=True,
                 rights={"school": "always"},
@@ -174,7 +178,8 @@ class Lists:
         }
         body = AccountRow(**usual | self.account)
         for number in range(people):
-            yield row(RowKind.ACCOUNT, f"a{number:08}", body)
+            if number not in {*self.without_account, *self.unknown_account}:
+                yield row(RowKind.ACCOUNT, f"a{number:08}", body)
         for (number, name), right in sorted(self.rights.items()):
             yield row(RowKind.ENTITLEMENT, f"c{number:08}\0{name}", right)
         for (number, name), order in sorted(self.orders.items()):
@@ -281,13 +286,18 @@ class Till:
 
 @contextmanager
 def open_till(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, lists: Lists | None = None
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lists: Lists | None = None,
+    *,
+    start_ms: int | None = None,
 ) -> Iterator[Till]:
-    """A till of the roster, its lists fresh, a cashier signed in."""
+    """A till of the roster, its lists fresh, a cashier signed in. With `start_ms` the till of this
+    folder is started again."""
     made = Lists() if lists is None else lists
     for name in ("settings", "menu", "people", "money"):
         monkeypatch.setattr(station, f"_{name}_rows", in_order(getattr(made, f"{name}_rows")))
-    with agent_bench.station(folder, people=made.people, till=True) as bench:
+    with agent_bench.station(folder, people=made.people, till=True, start_ms=start_ms) as bench:
         staff = Staffed()
         assert bench.agent.till is not None
         bench.agent.till.staff = staff
