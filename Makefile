@@ -53,6 +53,9 @@ screenshot: $(VENV)/.test-ready ## Make the README's pictures from a running min
 diagrams: $(VENV)/.test-ready ## Draw the documents' diagrams and tables from the code's data
 	@$(BIN)/python -m hil.diagrams
 
+release: $(VENV)/.run-ready ## Build a release for machines like this one; ALONE=1: our wheel alone, WHEELS=folder: no network, LOCK='files'
+	@$(BIN)/python -m hil.release --out dist $(if $(ALONE),--alone) $(if $(WHEELS),--wheels $(WHEELS)) $(foreach lock,$(LOCK),--lock $(lock))
+
 schemas: $(VENV)/.test-ready ## Write the JSON Schemas of the wire from the code
 	@$(BIN)/python -m hil.schemas
 	@$(BIN)/python -m hil.vectors
@@ -93,4 +96,4 @@ $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-
 	|| { tail -20 $(VENV)/install.log >&2; exit 1; }
 endef
 
-.PHONY: help run test check bench nightly format screenshot diagrams schemas lock clean
+.PHONY: help run test check bench nightly format screenshot diagrams release schemas lock clean

@@ -31,6 +31,7 @@ def build(settings: DeviceSettings, clock: Clock, moment: Moment, wake: threadin
     from edge.offline_cache.lookup import Cache
     from edge.offline_cache.record import open_journal
     from edge.readers.open_reader import open_reader
+    from edge.resets import open_resets, reset_of
     from edge.trust import FileKeyStore
     from edge.turnstile.relay import open_lines
     from edge.wiring import wiring_of
@@ -52,9 +53,16 @@ def build(settings: DeviceSettings, clock: Clock, moment: Moment, wake: threadin
         journal=journal.writer.db,
     )
     keyring = Keyring(settings.folders.state, site=settings.site_id)
+    resets = open_resets(settings, now_ms=clock.mono_ms)
     readers = {
         reader.reader_id: (
-            open_reader(reader, wake=wake.set, now_ms=clock.mono_ms, cards=keyring),
+            open_reader(
+                reader,
+                wake=wake.set,
+                now_ms=clock.mono_ms,
+                cards=keyring,
+                reset=reset_of(reader, resets),
+            ),
             reader.access_point_id,
         )
         for reader in settings.readers
@@ -80,6 +88,7 @@ def build(settings: DeviceSettings, clock: Clock, moment: Moment, wake: threadin
         ring_sync=lambda: ring(sync_socket),
         move_line=lines.move if lines and wiring and wiring.driver is Driver.MOCK else None,
         keyring=keyring,
+        resets=resets,
         printer=printer,
         scanner=scanner,
         wake=wake.set,

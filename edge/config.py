@@ -21,6 +21,7 @@ from edge.settings import (
     BAUD_DEFAULT,
     READER_FRAMES,
     DeviceSettings,
+    Driver,
     Folders,
     LaneSettings,
     ReaderSettings,
@@ -192,6 +193,7 @@ class _Checker:
             address=item.get("address", int, 0),
             key_file=str(self.base / key_file) if key_file else "",
             name=item.get("name", str, ""),
+            reset_pin=item.get("reset_pin", int, None),
             access_point_id=item.get("access_point", str, ""),
         )
         for problem in reader_problems(settings):
@@ -204,6 +206,17 @@ class _Checker:
         item.no_more()
         return settings
 
+    def _take_reset_pins(
+        self, readers: tuple[ReaderSettings, ...], lanes: tuple[LaneSettings, ...]
+    ) -> None:
+        """Pins of readers and of lanes are the same header's; a relay board has channels."""
+        on_board = any(lane.driver == Driver.RELAY_BOARD for lane in lanes)
+        pins = LaneReader(self.wrong, self._unique) if on_board else self._lanes
+        for number, reader in enumerate(readers):
+            if reader.reset_pin is not None:
+                key = f"readers[{number}].reset_pin"
+                pins.take_pin(key, f"reader {reader.reader_id}", reader.reset_pin)
+
     def _fit(
         self,
         station: Station,
@@ -213,6 +226,7 @@ class _Checker:
         """What only shows when the parts are seen together."""
         if not readers:
             self.wrong("readers", "none", "add a [[readers]] section for each reader")
+        self._take_reset_pins(readers, lanes)
         points = {p.access_point_id for lane in lanes for p in lane.access_points}
         if station in WITH_LANES:
             if not lanes:

@@ -98,6 +98,9 @@ class ReaderSettings:
     address: int = 0  # OSDP: the reader's on its line.
     key_file: str = ""  # OSDP: the path of a file with the reader's own key, 32 hex digits.
     name: str = ""  # PC/SC: how the reader's name begins; "" takes the first one listed.
+    reset_pin: int | None = (
+        None  # PN532: Broadcom number of the pin at its RSTPDN; None: not wired.
+    )
     access_point_id: str = ""  # At an entrance: the direction this reader stands at.
 
 
@@ -130,6 +133,12 @@ def reader_problems(reader: ReaderSettings) -> Iterator[ReaderProblem]:
     if reader.reversed and reader.frame not in FRAMES_OF_ANY_ORDER:
         do = "leave it out: this reader has one order of bytes"
         yield ReaderProblem(key="reversed", found=True, do=do)
+    if reader.reset_pin is not None and reader.driver != "pn532":
+        do = "leave it out: only a pn532 has a reset line"
+        yield ReaderProblem(key="reset_pin", found=reader.reset_pin, do=do)
+    elif not 0 <= (reader.reset_pin or 0) <= PIN_MAX:
+        do = f"a number from 0 to {PIN_MAX}"
+        yield ReaderProblem(key="reset_pin", found=reader.reset_pin, do=do)
     if reader.driver == "osdp":
         if not 0 <= reader.address <= OSDP_ADDRESS_MAX:
             do = f"a number from 0 to {OSDP_ADDRESS_MAX}, as the reader is set"

@@ -7,7 +7,13 @@ lines speak theirs; this is the one place that knows both.
 from __future__ import annotations
 
 from edge.model import SetupProblem
-from edge.settings import AccessPointSettings, DeviceSettings, Driver
+from edge.settings import (
+    AccessPointSettings,
+    DeviceSettings,
+    Driver,
+    LineSettings,
+    ReaderSettings,
+)
 from edge.turnstile.lines import DirectionSettings, LaneSettings, WiringSettings, wiring_problems
 
 
@@ -40,6 +46,23 @@ def wiring_of(settings: DeviceSettings) -> WiringSettings | None:
     if problems:
         raise SetupProblem(f"{settings.source}: " + "; ".join(problems))
     return wiring
+
+
+def resets_of(settings: DeviceSettings) -> WiringSettings | None:
+    """The reset lines of readers, apart from the lanes': a gate waits for no reader's pin. None
+    where none is wired."""
+    virtual = any(lane.driver == Driver.MOCK for lane in settings.lanes)
+    lines = tuple(
+        LineSettings(line_id=reset_line(reader), pin=reader.reset_pin, active_high=False)
+        for reader in settings.readers
+        if reader.reset_pin is not None
+    )
+    driver = Driver.MOCK if virtual else Driver.LGPIO
+    return WiringSettings(driver=driver, lanes=(), resets=lines) if lines else None
+
+
+def reset_line(reader: ReaderSettings) -> str:
+    return f"{reader.reader_id}.reset"
 
 
 def direction_of(point: AccessPointSettings) -> DirectionSettings:

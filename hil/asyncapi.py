@@ -64,7 +64,7 @@ CARRIES: Final[dict[TopicKind, Travels]] = {
     TopicKind.PUSH: Travels(
         (
             *(messages.PushManifest, messages.PushChunk, messages.PushDelta, messages.PushKeys),
-            messages.PushPhoto,
+            *(messages.PushPhoto, messages.PushRelease, messages.PushReleaseChunk),
         ),
         PACK,
     ),

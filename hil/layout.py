@@ -114,6 +114,7 @@ STATIONS: Final = (
     StationPlace(name="entrance", device_id="s0001-north", station="entrance", scopes=2),
     StationPlace(name="till", device_id="s0001-till-1", station="till", scopes=4),
 )
+PRINTER_AT: Final = "till"
 # `make run STATIONS=all`: three more, at two processes each.
 ALL_STATIONS: Final = (
     *STATIONS,
@@ -210,7 +211,12 @@ class Folder:
 
 
 def device_toml(
-    station: StationPlace, folder: Folder, *, endpoint: str, screens_port: int = 0
+    station: StationPlace,
+    folder: Folder,
+    *,
+    endpoint: str,
+    screens_port: int = 0,
+    printer_port: int = 0,
 ) -> str:
     """The station's `device.toml`. Strings of JSON are strings of TOML."""
 
@@ -230,6 +236,9 @@ def device_toml(
     ]
     if screens_port:
         lines += ["", "[screens]", f"port = {screens_port}"]
+    if printer_port and station.name == PRINTER_AT:
+        lines += ["", "[printer]", 'driver = "network"', 'host = "127.0.0.1"']
+        lines.append(f"tcp_port = {printer_port}")
     for place in READERS:
         if place.station == station.name:
             lines += [

@@ -40,12 +40,13 @@ from hil.layout import (
     station_of_line,
 )
 from hil.log_watch import LogWatch
+from hil.paper import Paper
 from hil.ports import remembered_ports, screens_port
 from hil.proxy import Proxy, Wire
 from hil.set_up import claim_of, set_up
 from hil.stations import Screens, Station
 from hil.supervisor import Child, Life, Supervisor, end_in_words
-from hil.tray import SHOWN, WORDS, Tray, VirtualReader, on_page, reader_for, virtual_reader
+from hil.tray import SHOWN, WORDS, Tray, VirtualReader, on_page, reader_for, uid_of, virtual_reader
 
 READY_S_MAX: Final = 60.0  # Our choice: a city with 1,500 people on a loaded machine takes seconds.
 LISTS_S_MAX: Final = 30.0  # Our choice: after it the page says so itself.
@@ -94,6 +95,7 @@ class Miniature:
         self._city = CityClient("http://127.0.0.1:1")
         self._cards: dict[str, dict[str, Any]] = {}
         self._tray = Tray(folder)
+        self.paper = Paper(folder, board)
         self._blocked = frozenset({"blocked"})  # hil/world/school.py: hot from the beginning.
         self._tasks: set[asyncio.Task[None]] = set()
         self._short: set[asyncio.Task[None]] = set()  # Moves on their way.
@@ -104,6 +106,7 @@ class Miniature:
         """Everything up, in order. `SetupProblem` or `DeviceFault` says what did not come up."""
         self._keep(self._supervise())
         await self._start_brokers()
+        self.paper.start()
         city = await self._start_city()
         self.folder.reader("in").parent.mkdir(parents=True, exist_ok=True)
         for reader in self._readers:
@@ -122,6 +125,7 @@ class Miniature:
         await asyncio.gather(*(station.seen() for station in self.stations.values()))
         self._keep(self._follow_feed())
         self._keep(self._follow_cards())
+        self._keep(self.paper.follow())
 
     async def work(self) -> None:
         """Until a part of the bench itself fails; its error is raised."""
@@ -143,6 +147,7 @@ class Miniature:
             await proxy.close()
         for reader in self.readers.values():
             reader.close()
+        self.paper.close()
 
     # ------------------------------------------------------------------------- what the page does
 
@@ -153,7 +158,7 @@ class Miniature:
         reader = self.readers[place.name]
         show = partial(self._tray.show, label, reader)
         if place.driver == "serial":
-            show = partial(reader.tap, self._uid(label, place.frame))
+            show = partial(reader.tap, uid_of(label, place.frame, self._cards))
         station, screen = self.stations[place.station], place.screen
         before = station.screen_at(screen)
         try:
@@ -165,20 +170,6 @@ class Miniature:
         if not wait:
             return {}
         return {"screen": await station.answer_at(screen, before) or station.screen_at(screen)}
-
-    def _uid(self, label: str, frame: str) -> bytes:
-        """The number of this card that a reader of this family can read."""
-        entry = self._cards.get(label)
-        if frame == "id12":
-            entry = self._cards.get(label + PROX_SUFFIX, entry)
-        if entry is None:
-            plain = (n for n in self._cards if n not in WORDS and not n.endswith(PROX_SUFFIX))
-            known = ", ".join((*plain, *WORDS))
-            raise DeviceFault(f'no card is called "{label}"; there are {known}')
-        uid = bytes.fromhex(str(entry["uid"]))
-        if (len(uid) == 5) is not (frame == "id12"):
-            raise DeviceFault(f'the card "{label}" is of another kind than this reader reads')
-        return uid
 
     def _check_at(self, at: str) -> None:
         if at not in self._ats:
@@ -310,7 +301,8 @@ class Miniature:
         """As a technician would; what is there and still fits is left alone."""
         file = self.folder.device_file(place.name)
         port = screens_port(file)
-        wanted = device_toml(place, self.folder, endpoint=self._endpoint, screens_port=port)
+        ports = {"screens_port": port, "printer_port": self.paper.port}
+        wanted = device_toml(place, self.folder, endpoint=self._endpoint, **ports)
         pages = self.board.part("pages") or {}
         self.board.put("pages", pages | {place.name: f"http://127.0.0.1:{port}/"})
         await set_up(

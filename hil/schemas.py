@@ -23,10 +23,11 @@ TOP = (
     *(messages.Health, messages.Head, messages.Manifest, messages.Delta, messages.Pull),
     messages.SealedKeys,
     *(messages.PushManifest, messages.PushChunk, messages.PushDelta, messages.PushKeys),
-    messages.PushPhoto,
+    *(messages.PushPhoto, messages.PushRelease, messages.PushReleaseChunk, messages.Release),
     *(messages.Root, messages.Order, messages.SignatureLine, messages.Renew, messages.Renewed),
     *(messages.Renew, messages.Renewed),
     *(messages.PeerBeat, messages.PeerAsk, messages.SideRange),
+    messages.StickIndex,
     *messages.ROW_BODIES.values(),
 )
 

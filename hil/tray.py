@@ -23,7 +23,7 @@ from hil.devices.cards.ntag424 import Ntag424Card
 from hil.devices.cards.school import SchoolCards
 from hil.devices.reader_pn532 import VirtualPn532
 from hil.devices.reader_serial import VirtualSerialReader
-from hil.layout import PLACES, READERS, SEED, SITE, Folder, ReaderPlace
+from hil.layout import PLACES, PROX_SUFFIX, READERS, SEED, SITE, Folder, ReaderPlace
 from hil.world.school import make_school
 
 VirtualReader = VirtualSerialReader | VirtualPn532
@@ -134,6 +134,21 @@ def on_page(
         **{key: card.get(key) for key in ("label", "name", "note", "cardholder")},
         "blocked": bool(card.get("hot", label in blocked)),
     }
+
+
+def uid_of(label: str, frame: str, cards: dict[str, dict[str, Any]]) -> bytes:
+    """The number of this card that a reader of this family can read."""
+    entry = cards.get(label)
+    if frame == "id12":
+        entry = cards.get(label + PROX_SUFFIX, entry)
+    if entry is None:
+        plain = (n for n in cards if n not in WORDS and not n.endswith(PROX_SUFFIX))
+        known = ", ".join((*plain, *WORDS))
+        raise DeviceFault(f'no card is called "{label}"; there are {known}')
+    uid = bytes.fromhex(str(entry["uid"]))
+    if (len(uid) == 5) is not (frame == "id12"):
+        raise DeviceFault(f'the card "{label}" is of another kind than this reader reads')
+    return uid
 
 
 def reader_for(label: str, at: str) -> ReaderPlace:

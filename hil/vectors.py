@@ -33,6 +33,9 @@ from edge.messages import (
     PushKeys,
     PushManifest,
     PushPhoto,
+    PushRelease,
+    PushReleaseChunk,
+    Release,
     Root,
     RootKey,
     Row,
@@ -258,7 +261,7 @@ def documents(chunk: bytes) -> dict[SignedWhat, bytes]:
         version=1,
         keys=tuple(
             RootKey(key_id=f"{role}-1", role=role, public=b64u(signing_key(role).public))
-            for role in ("list", "freshness", "order")
+            for role in ("list", "freshness", "order", "release")
         ),
         issued_utc_ms=NOON_MS,
     )
@@ -316,6 +319,16 @@ def documents(chunk: bytes) -> dict[SignedWhat, bytes]:
         keys=(ScopeKey(scope=PEOPLE, purpose="identifier", version=1, sealed=box),),
         issued_utc_ms=NOON_MS,
     )
+    release = Release(
+        release="0.2.0",
+        sha256=hashlib.sha256(chunk).hexdigest(),  # Any bytes do for a bundle of one chunk.
+        size_bytes=len(chunk),
+        chunk_hashes=hashes,
+        platform="linux-aarch64",
+        python="3.11",
+        schema_from={"journal": 1, "sync": 1},
+        issued_utc_ms=NOON_MS,
+    )
     return {
         SignedWhat.ROOT: encode_json(root),
         SignedWhat.HEAD: encode_json(head),
@@ -324,6 +337,7 @@ def documents(chunk: bytes) -> dict[SignedWhat, bytes]:
         SignedWhat.KEYS: encode_pack(keys),
         SignedWhat.WELCOME: encode_json(welcome),
         SignedWhat.ORDER: encode_json(order),
+        SignedWhat.RELEASE: encode_pack(release),
     }
 
 
@@ -335,8 +349,9 @@ ROLES: Final = {
     SignedWhat.DELTA: "list",
     SignedWhat.KEYS: "list",
     SignedWhat.ORDER: "order",
+    SignedWhat.RELEASE: "release",
 }
-PACKED: Final = (SignedWhat.MANIFEST, SignedWhat.DELTA, SignedWhat.KEYS)
+PACKED: Final = (SignedWhat.MANIFEST, SignedWhat.DELTA, SignedWhat.KEYS, SignedWhat.RELEASE)
 
 
 def signed(chunk: bytes) -> dict[str, Any]:
@@ -358,7 +373,7 @@ def signed(chunk: bytes) -> dict[str, Any]:
         )
         if what not in PACKED:
             made[-1]["text"] = message.decode()
-    keys = [signing_key(role) for role in ("root", "list", "freshness", "order")]
+    keys = [signing_key(role) for role in ("root", "list", "freshness", "order", "release")]
     return {
         "keys": [
             {
@@ -375,12 +390,13 @@ def signed(chunk: bytes) -> dict[str, Any]:
 
 
 def _pushes(chunk: bytes) -> dict[str, str]:
-    """The five answers to a pull, as they travel."""
+    """The answers to a pull, as they travel."""
     # Any bytes do: a device checks their hash, and opens them as a sealed column of the row.
     photo = hashlib.sha256(b"a photo").digest() * 8
     digest = hashlib.sha256(photo).digest()
     payloads = documents(chunk)
     key = signing_key("list")
+    digest_of_chunk = hashlib.sha256(chunk).hexdigest()
     pushes = {
         "manifest": PushManifest(
             signed=key.sign(SignedWhat.MANIFEST, payloads[SignedWhat.MANIFEST])
@@ -389,6 +405,11 @@ def _pushes(chunk: bytes) -> dict[str, str]:
         "delta": PushDelta(signed=key.sign(SignedWhat.DELTA, payloads[SignedWhat.DELTA])),
         "keys": PushKeys(signed=key.sign(SignedWhat.KEYS, payloads[SignedWhat.KEYS])),
         "photo": PushPhoto(scope=PEOPLE, hash=b64u(digest), part=0, parts=1, data=photo),
+        "release": PushRelease(
+            sha256=digest_of_chunk,
+            signed=signing_key("release").sign(SignedWhat.RELEASE, payloads[SignedWhat.RELEASE]),
+        ),
+        "release_chunk": PushReleaseChunk(sha256=digest_of_chunk, index=0, data=chunk),
     }
     return {name: encode_pack(push).hex() for name, push in pushes.items()}
 

@@ -33,15 +33,19 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "version": ("provisioning.version", "version", "What is installed here."),
     "provision": ("provisioning.enroll", "provision", "Give this device its key and file."),
     "site": ("provisioning.site", "site", "Let this device carry the school's own broker."),
+    "lists": ("provisioning.lists", "lists", "Take lists and keys from a stick."),
     "reader": ("provisioning.reader", "reader", "Give an OSDP reader a key of its own."),
     "doctor": ("provisioning.doctor", "doctor", "Examine every part; say what to mend."),
     "line": ("provisioning.running", "line", "Move one line, to see that it is wired."),
     "identify": ("provisioning.running", "identify", "Let the device blink and beep."),
+    "printer": ("provisioning.printer", "printer", "Print a check slip at a till."),
     "status": ("provisioning.status", "status", "How the device is, to be read aloud."),
     "connect": ("provisioning.keeping", "connect", "Try to reach the city now."),
     "renew": ("provisioning.keeping", "renew", "Fetch the next certificate now."),
     "logs": ("provisioning.keeping", "logs", "What a running process has logged."),
+    "update": ("provisioning.update", "update", "Install a release on trial; go back from one."),
     "cards": ("provisioning.cards", "cards", "Enrol, make and examine cards."),
+    "broker": ("provisioning.broker", "broker", "Set up the city's own broker."),
 }
 
 

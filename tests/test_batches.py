@@ -20,6 +20,7 @@ from edge.messages import (
     encode_fact,
     encode_json,
 )
+from edge.messages.batches import batch_of_lines
 from edge.model import CorruptData
 from tests.support import facts
 from tests.support.wire_vectors import chained, header_for
@@ -52,6 +53,13 @@ def rechained(count: int) -> list[bytes]:
         bodies.append(encode_fact(facts.unrecorded(facts.stamp(sequence, previous))))
         previous = digest_of(bodies[-1])
     return bodies
+
+
+def test_lines_make_the_same_batch_as_facts() -> None:
+    for cut in range(len(BODIES) + 1):
+        rows = BODIES[:cut]
+        header = header_for(rows) if rows else msgspec.structs.replace(header_for(BODIES), count=0)
+        assert batch_of_lines(header, b"\n".join(rows)) == encode_batch(header, rows)
 
 
 def test_a_good_batch_is_taken_apart_untouched() -> None:

@@ -1,57 +1,36 @@
 """Goal: a card that proves something is let in and sold to as what it proved, and a copy is not.
 
 Method: city, device and cards check one another: lists with sealed keys from the reference city's
-own books, the real agent on real files, model chips with cryptography of their own. First each kind
-of card at a gate and a till, with a restart between; then 500 taps through the real PC/SC loop over
-a service in memory that is restarted, and whose reader is unplugged, in the middle.
+own books, the real agent on real files, model chips with cryptography of their own. Each kind of
+card at a gate and a till, with a restart between. A stream of them is in `test_card_stream.py`.
 """
 
 from __future__ import annotations
 
-import secrets
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
 
-from edge.clock import Anchor, Clock
-from edge.keyring import Keyring
 from edge.messages import AccessFact, SaleFact, SaleRefused
 from edge.model import AccessReason, DeviceFault, Outcome, PurchaseReason, UidKind
 from edge.offline_cache.card_counters import CardCounters
 from edge.pos.cashier import NOTICE_TEXTS
 from edge.pos.till import Notice
-from edge.readers.dialogue import Evidence, Failure, Tier, run
-from edge.readers.open_reader import open_reader
-from edge.readers.pcsc import PcscSession
-from edge.readers.proving import AWAY_MS_MIN, DISPROVED, HOLD_MS, Prover
-from edge.readers.reader import CardRead, LinkUp, Reader, ReadFailed
-from edge.readers.watch import REPEAT_MS_MAX
-from edge.readers.worker import ReaderWorker, monotonic_ms
-from edge.settings import DeviceSettings, ReaderSettings
+from edge.readers.dialogue import Evidence, Failure
+from edge.readers.proving import DISPROVED
+from edge.readers.reader import CardRead
+from edge.settings import DeviceSettings
 from edge.turnstile import officer
 from edge.turnstile.english import english
 from hil.bench.card_station import (
-    NOON_MS,
     CardSchool,
-    Station,
     build_station,
     card_school,
     running,
 )
-from hil.devices.cards.bench import lay
-from hil.devices.cards.chip import Chip, UidCard
-from hil.devices.reader_listener import Listener
-from hil.devices.reader_pn532 import VirtualPn532
-from hil.devices.reader_scard import VirtualScard
+from tests.support.card_taps import last_access, prove, tap
 
-READER = "Lane 00 00"
-TAPS = 500
-assert AWAY_MS_MIN + REPEAT_MS_MAX < HOLD_MS  # So time alone does not let a card be asked again.
-RECOVERY_MS_MAX = 2_000  # From the moment the service or the reader is back.
 BREAKFAST_MINOR = 10_000  # pos/decision.py: what a message alone may buy.
 
 
@@ -64,41 +43,6 @@ def city(tmp_path: Path) -> Iterator[CardSchool]:
 @pytest.fixture
 def gate(tmp_path: Path, city: CardSchool) -> DeviceSettings:
     return build_station(tmp_path / "gate", city)
-
-
-def prove(station: Station, card: Chip) -> Evidence | Failure:
-    """What a reader's thread does."""
-    shown = lay(card)
-    native = shown[:1] == b"\x04" and type(card).__name__.startswith("Ultralight")
-    prover = Prover(station.keyring, random_bytes=secrets.token_bytes)
-    dialogue = prover.dialogue(now_ms=0, shown=shown if native else None, native=native)
-    return run(dialogue, transmit=card.apdu, now_ms=lambda: 0)
-
-
-def tap(station: Station, outcome: Evidence | Failure) -> None:
-    """And what it then reports. Somebody else has walked since the last tap."""
-    station.time[0] += 10_000
-    if isinstance(outcome, Failure):
-        station.hand.waiting.append(
-            ReadFailed(at_ms=station.time[0], failure=outcome, reader_id="r1")
-        )
-    else:
-        station.hand.waiting.append(
-            CardRead(
-                uid=outcome.uid,
-                at_ms=station.time[0],
-                kind=outcome.uid_kind,
-                tier=outcome.tier,
-                reader_id="r1",
-                evidence=outcome,
-            )
-        )
-    station.step()
-
-
-def last_access(station: Station) -> AccessFact:
-    found = [fact for fact in station.facts() if isinstance(fact, AccessFact)]
-    return found[-1]
 
 
 @pytest.mark.parametrize(
@@ -347,202 +291,6 @@ def test_the_cashier_is_told_of_a_card_that_named_nobody(tmp_path: Path, city: C
             view = till.view()
             assert view.reason is not None and view.reason.key == f"notice.card_{failure}"
             assert view.word.en == word
-
-
-# --- 500 taps --------------------------------------------------------------------------------
-
-
-class Lane:
-    """The real PC/SC loop and the real agent, and a clock that can be moved on."""
-
-    def __init__(self, settings: DeviceSettings) -> None:
-        self.ahead_ms = 0
-        self.service = VirtualScard(READER)
-        self.clock = Clock(ZoneInfo("Europe/Moscow"), boot="b00t", mono_ms=self.now_ms)
-        self.clock.anchor = Anchor(boot="b00t", mono_ms=self.now_ms(), utc_ms=NOON_MS)
-        self.keyring = Keyring(settings.folders.state, site="s0001")
-        self.session = PcscSession(
-            ReaderSettings(reader_id="r1", driver="pcsc", name="Lane"),
-            scard=self.service,
-            cards=self.keyring,
-        )
-        self.reader = ReaderWorker(
-            reader_id="r1",
-            session=self.session,
-            wake=lambda: None,
-            now_ms=self.now_ms,
-        )
-
-    def now_ms(self) -> int:
-        return monotonic_ms() + self.ahead_ms
-
-    def wait(self, station: Station, is_so: Callable[[], bool], limit_s: float = 10.0) -> int:
-        """Step until it is so; how many milliseconds it took."""
-        began_s = time.monotonic()
-        while not is_so():
-            assert time.monotonic() - began_s < limit_s, station.agent.readers["r1"].reason
-            station.agent.step(self.clock.moment())
-            time.sleep(0.001)
-        return round(1_000 * (time.monotonic() - began_s))
-
-
-@contextmanager
-def lane(settings: DeviceSettings) -> Iterator[tuple[Lane, Station]]:
-    made = Lane(settings)
-    with running(settings, clock=made.clock, reader=made.reader, keyring=made.keyring) as station:
-        made.wait(station, lambda: station.agent.readers["r1"].up)
-        yield made, station
-
-
-EXPECTED = {  # In this order: no card has the number of the one before, or it would be a repeat.
-    "pupil-ev2": (Outcome.GRANT, AccessReason.AUTHORIZED),
-    "staff-424": (Outcome.GRANT, AccessReason.AUTHORIZED),
-    "bank": (Outcome.DENY, AccessReason.UNKNOWN_CREDENTIAL),
-    "clone": (Outcome.DENY, AccessReason.TIER_BELOW_ENROLLED),
-    "guest-sun": (Outcome.GRANT, AccessReason.AUTHORIZED),
-    "copy": (Outcome.DENY, AccessReason.TIER_BELOW_ENROLLED),
-}
-
-
-class TornAway(Chip):
-    """Leaves the field after so many answers."""
-
-    def __init__(self, card: Chip, answers: int) -> None:
-        self._card, self._left = card, answers
-        super().__init__(card.real_uid, keys={})
-
-    def apdu(self, command: bytes) -> bytes:
-        self._left -= 1
-        return self._card.apdu(command) if self._left >= 0 else b""
-
-
-@pytest.mark.slow
-def test_500_taps_through_a_restart_and_an_unplugged_reader(
-    city: CardSchool, gate: DeviceSettings
-) -> None:
-    cards = {name: city.cards.make(name) for name in EXPECTED}
-    names, told = list(EXPECTED), []
-    with lane(gate) as (made, station):
-        gate_state, agent = station.agent.gates["north-in"], station.agent
-
-        def show(name: str, card: Chip) -> None:
-            reads = agent.counters.get("reads", 0)
-            made.service.insert(READER, card)
-            made.wait(station, lambda: agent.counters.get("reads", 0) > reads)
-            told.append(name)
-            made.service.remove(READER)
-            made.ahead_ms += 4_000  # The next person; the same card again is no repeat.
-            gate_state._last = None
-
-        for number in range(TAPS):
-            name = names[number % len(names)]
-            if number == TAPS // 3:
-                made.service.stop_service()
-                made.wait(station, lambda: not agent.readers["r1"].up)
-                made.service.insert(READER, cards["staff-424"])  # Shown to nobody.
-                made.service.start_service()
-                assert made.wait(station, lambda: agent.readers["r1"].up) < RECOVERY_MS_MAX
-                made.service.remove(READER)
-            if number == 2 * TAPS // 3:
-                made.service.unplug(READER)
-                made.wait(station, lambda: not agent.readers["r1"].up)
-                made.service.replug(READER)
-                assert made.wait(station, lambda: agent.readers["r1"].up) < RECOVERY_MS_MAX
-            if number % 50 == 49:  # Somebody's hand is too quick; then it is held still.
-                failed = agent.counters.get("read_failed_left_field", 0)
-                made.service.insert(
-                    READER, TornAway(city.cards.make("staff-424"), number // 50 % 4 + 1)
-                )
-                made.wait(
-                    station,
-                    lambda: agent.counters.get("read_failed_left_field", 0) > failed,  # noqa: B023
-                )
-                made.service.remove(READER)
-                made.ahead_ms += 4_000
-            show(name, cards[name])
-        facts = [fact for fact in station.facts() if isinstance(fact, AccessFact)]
-    assert len(facts) == len(told) == TAPS, "none is lost, and none came by itself"
-    for fact, name in zip(facts, told, strict=True):
-        assert (fact.outcome, fact.reason) == EXPECTED[name], name
-        assert fact.read_age_ms < 2_000
-    assert {fact.tier for fact in facts if fact.outcome is Outcome.GRANT} == {
-        Tier.SUN,
-        Tier.SESSION,
-    }
-
-
-def test_a_copy_that_flutters_is_asked_once_and_again_when_it_was_taken_away(
-    city: CardSchool, gate: DeviceSettings
-) -> None:
-    clone = city.cards.make("clone")
-    with lane(gate) as (made, station):
-        repeats = station.agent.readers["r1"].reader.counters
-
-        def lay_down(is_so: Callable[[], bool]) -> None:
-            made.service.insert(READER, clone)
-            made.wait(station, is_so)
-            made.service.remove(READER)
-
-        def not_proven() -> int:
-            return station.agent.counters.get("not_proven_wrong_key", 0)
-
-        lay_down(lambda: not_proven() == 1)
-        for number in (1, 2, 3):
-            lay_down(lambda number=number: repeats().repeats == number)  # type: ignore[misc]
-        assert clone.wrong_keys == 1
-        # The worker saw an empty field; half a second later it may be asked again.
-        attempts = made.session._prover._attempts
-        made.wait(station, lambda: (attempts._gone_ms or 0) > attempts._failed_ms[clone.uid])
-        made.ahead_ms += AWAY_MS_MIN + REPEAT_MS_MAX
-        lay_down(lambda: not_proven() == 2)
-        assert clone.wrong_keys == 2
-
-
-class Number(UidCard):
-    """A card with a settable UID: it refuses what it does not know."""
-
-    def answer(self, command: bytes) -> bytes:
-        return b"\x00"
-
-
-@pytest.mark.slow
-def test_a_pn532_asks_wristbands_and_cards_alike(
-    tmp_path: Path, city: CardSchool, gate: DeviceSettings
-) -> None:
-    """The whole way of a raw channel: a chip on a pty, nfcpy, the keyring, the dialogue."""
-    band, ahead_ms = city.cards.make("band-aes"), [0]
-
-    def opened(wake: Callable[[], None]) -> Reader:
-        settings = ReaderSettings(reader_id="r1", driver="pn532", port=str(device.path))
-        return open_reader(
-            settings,
-            wake=wake,
-            now_ms=lambda: monotonic_ms() + ahead_ms[0],
-            cards=station.keyring,
-        )
-
-    with (
-        running(gate) as station,
-        VirtualPn532(tmp_path / "pn532") as device,
-        Listener(opened) as one,
-    ):
-        one.expect(LinkUp)
-        for card, tier, failure in (
-            (band, Tier.ULTRALIGHT_AES, None),
-            (city.cards.make("pupil-ev2"), Tier.SESSION, None),
-            (band.clone(), Tier.NUMBER, Failure.WRONG_KEY),
-            (city.cards.make("guest-sun"), Tier.SUN, None),
-            (Number(band.real_uid), Tier.UID, Failure.UNKNOWN_FAMILY),
-        ):
-            device.lay(card)
-            read = one.expect(CardRead)
-            assert read.evidence is not None
-            assert (read.uid, read.tier, read.evidence.failure) == (
-                card.real_uid, tier, failure,
-            )  # fmt: skip
-            device.take_away()
-            device.wait_looked()
-            ahead_ms[0] += 2 * REPEAT_MS_MAX  # The next person.
 
 
 def test_an_old_read_of_a_genuine_card_opens_nothing(

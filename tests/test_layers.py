@@ -21,7 +21,8 @@ PACKAGES = ("edge", "sync", "provisioning", "hil")
 
 # Modules that answer from their arguments alone, and all that they may use to do so.
 PURE = (
-    *("edge.model", "edge.messages", "edge.settings", "edge.order_rules", "edge.signing_in"),
+    *("edge.model", "edge.words", "edge.messages", "edge.settings", "edge.order_rules"),
+    "edge.signing_in",
     "edge.lasting",
     *("edge.readers.id12_frame", "edge.readers.hex_line_frame", "edge.readers.apdu"),
     *("edge.readers.watch", "edge.readers.reader", "edge.readers.frame"),
@@ -41,9 +42,10 @@ PURE = (
     *("edge.pos.decision", "edge.pos.basket", "edge.pos.ledger", "edge.pos.till"),
     *("edge.pos.cashier", "edge.pos.card_reasons", "edge.pos.cover", "edge.pos.entitlement"),
     *("edge.pos.tender", "edge.pos.closeout", "edge.till_facts"),
+    *("edge.pos.ordered", "edge.pos.refund", "edge.pos.without_card"),
     *("edge.pos.barcode", "edge.pos.slip", "edge.pos.printing", "edge.config_till"),
     *("sync.pump", "sync.intake", "sync.scope_intake", "sync.later", "sync.topics", "sync.backoff"),
-    *("sync.answers", "sync.status", "sync.bridge_events", "sync.hand_in"),
+    *("sync.answers", "sync.status", "sync.bridge_events", "sync.hand_in", "sync.news"),
     *(
         "sync.peers",
         "sync.peer_state",
@@ -53,6 +55,8 @@ PURE = (
         "sync.peer_topics",
     ),
     *("sync.contact", "sync.desired", "sync.renewal", "sync.photo_fetch"),
+    *("sync.release_fetch", "sync.release_rules"),
+    *("provisioning.update_steps", "provisioning.update_tar"),
 )
 MAY_USE = {
     *("__future__", "base64", "binascii", "collections", "dataclasses", "datetime", "enum"),

@@ -68,7 +68,7 @@ KINDS = [  # All there are: a new one is tried without being named here.
 ]
 PUSH_KINDS = (
     *(messages.PushManifest, messages.PushChunk, messages.PushDelta, messages.PushKeys),
-    messages.PushPhoto,
+    *(messages.PushPhoto, messages.PushRelease, messages.PushReleaseChunk),
 )
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)

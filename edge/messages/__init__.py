@@ -10,8 +10,9 @@ MessagePack. Three rules keep the bytes the same on both ends:
 - What is signed is signed over its bytes as sent (`signing_input`), never over a re-encoding.
 
 Where what stands: `wire` the ground; `facts`, `lane_facts`, `till_facts`, `staff_facts` and `kinds`
-what goes up, `batches` and `presence` how; `rows` and `lists` what comes down; `peers` what
-neighbours say; `orders` keys and orders; `encoding` the bytes. All of it is imported from here.
+what goes up, `batches` and `presence` how; `rows` and `lists` what comes down, `stick` the same by
+hand; `peers` what neighbours say; `orders` keys and orders; `encoding` the bytes. All of it is
+imported from here.
 
 Signatures and keys are `edge/trust.py`'s business, topics `sync/topics.py`'s. Every decoder here
 takes a size limit and raises `CorruptData` with what was found; nothing else escapes.
@@ -80,7 +81,10 @@ from edge.messages.lane_facts import (
     UnattendedRelease,
 )
 from edge.messages.lists import (
+    RELEASE_BYTES_MAX,
+    RELEASE_CHUNKS_MAX,
     AnyPush,
+    AnyReleasePush,
     Delta,
     Head,
     Manifest,
@@ -90,6 +94,9 @@ from edge.messages.lists import (
     PushKeys,
     PushManifest,
     PushPhoto,
+    PushRelease,
+    PushReleaseChunk,
+    Release,
     ScopeKey,
     SealedKeys,
     Signed,
@@ -144,6 +151,17 @@ from edge.messages.rows import (
     StaffRow,
 )
 from edge.messages.staff_facts import SignIn, SignInFact
+from edge.messages.stick import (
+    STICK_FILE_BYTES_MAX,
+    STICK_FILES_MAX,
+    STICK_INDEX,
+    StickFile,
+    StickIndex,
+    StickWhat,
+    frame,
+    is_file_name,
+    read_frame,
+)
 from edge.messages.till_facts import (
     BaseSeen,
     CloseOut,
@@ -188,6 +206,7 @@ __all__ = [
     "Ack",
     "AnyFact",
     "AnyPush",
+    "AnyReleasePush",
     "BATCH_BYTES_MAX",
     "BATCH_ROWS_MAX",
     "BaseSeen",
@@ -263,12 +282,17 @@ __all__ = [
     "PushKeys",
     "PushManifest",
     "PushPhoto",
+    "PushRelease",
+    "PushReleaseChunk",
+    "RELEASE_BYTES_MAX",
+    "RELEASE_CHUNKS_MAX",
     "RESTATES_BYTES_MAX",
     "ROW_BODIES",
     "ROW_NUMBERS",
     "ReferralEnd",
     "ReferralEnded",
     "Refund",
+    "Release",
     "Renew",
     "Renewed",
     "Restates",
@@ -281,6 +305,9 @@ __all__ = [
     "RowKind",
     "SET_DIGEST_MODULUS",
     "SIGNING_ROLE",
+    "STICK_FILES_MAX",
+    "STICK_FILE_BYTES_MAX",
+    "STICK_INDEX",
     "SaleFact",
     "SaleLine",
     "SaleRefused",
@@ -298,6 +325,9 @@ __all__ = [
     "SiteRow",
     "StaffRow",
     "Status",
+    "StickFile",
+    "StickIndex",
+    "StickWhat",
     "Stream",
     "StreamHead",
     "StreamOpened",
@@ -332,8 +362,11 @@ __all__ = [
     "encode_peer",
     "encode_sides",
     "encode_signed_lines",
+    "frame",
     "from_b64u",
+    "is_file_name",
     "peer_signing_input",
+    "read_frame",
     "row_hash",
     "set_digest",
     "set_digest_bytes",

@@ -1,11 +1,17 @@
-"""Lists down: heads, manifests, deltas, and how they are asked for. Pure."""
+"""Lists down: heads, manifests, deltas, and how they are asked for; releases too. Pure."""
 
 from __future__ import annotations
+
+from typing import Final
 
 from msgspec import Struct
 
 from edge.messages.rows import Row, RowKey
-from edge.messages.wire import WIRE_VERSION, VersionMark, Wire
+from edge.messages.wire import CHUNK_BYTES_MAX, MESSAGE_BYTES_MAX, WIRE_VERSION, VersionMark, Wire
+
+RELEASE_CHUNKS_MAX: Final = 1536  # Our choice: 84 MiB; all wheels of an entrance are 25 MB.
+RELEASE_BYTES_MAX: Final = RELEASE_CHUNKS_MAX * CHUNK_BYTES_MAX
+assert RELEASE_CHUNKS_MAX * 34 + 8 * 1024 < MESSAGE_BYTES_MAX  # Its hashes fit one message.
 
 
 class VectorEntry(Struct, frozen=True, array_like=True):
@@ -87,8 +93,24 @@ class SealedKeys(Wire, frozen=True, kw_only=True):
     v: int = WIRE_VERSION
 
 
+class Release(Wire, frozen=True, kw_only=True):
+    """Signed by a release key: one version of the software, for one kind of machine. Its bundle
+    travels in chunks of `CHUNK_BYTES_MAX` bytes, the last of them as long as it is."""
+
+    release: str  # As PEP 440 writes versions; the word of the order.
+    sha256: str  # Of the bundle, 64 hex digits; the order's, too.
+    size_bytes: int
+    chunk_hashes: tuple[bytes, ...]
+    platform: str  # linux-x86_64, linux-aarch64, ...: what Python calls it.
+    python: str  # 3.11
+    # Kind of database -> the oldest schema version that it can take over.
+    schema_from: dict[str, int]
+    issued_utc_ms: int
+    v: int = WIRE_VERSION
+
+
 class Pull(Wire, frozen=True, kw_only=True):
-    """One request for something to come down. Exactly one of the four groups is set."""
+    """One request for something to come down. Exactly one of the five groups is set."""
 
     device: str
     scope: str = ""
@@ -97,6 +119,7 @@ class Pull(Wire, frozen=True, kw_only=True):
     chunks: tuple[int, ...] = ()
     keys: tuple[str, ...] = ()
     photos: tuple[str, ...] = ()  # Hashes as rows of `scope` name them; so many at once at most.
+    release: str = ""  # A bundle's SHA-256: alone for its manifest, with `chunks` for those.
 
 
 class PushManifest(Wire, frozen=True, kw_only=True, tag_field="push", tag="manifest"):
@@ -129,4 +152,18 @@ class PushPhoto(Wire, frozen=True, kw_only=True, tag_field="push", tag="photo"):
     data: bytes
 
 
-AnyPush = PushManifest | PushChunk | PushDelta | PushKeys | PushPhoto
+class PushRelease(Wire, frozen=True, kw_only=True, tag_field="push", tag="release"):
+    """What a release consists of."""
+
+    sha256: str
+    signed: Signed | None  # None: the city has no such release.
+
+
+class PushReleaseChunk(Wire, frozen=True, kw_only=True, tag_field="push", tag="release_chunk"):
+    sha256: str
+    index: int
+    data: bytes
+
+
+AnyReleasePush = PushRelease | PushReleaseChunk
+AnyPush = PushManifest | PushChunk | PushDelta | PushKeys | PushPhoto | AnyReleasePush

@@ -10,7 +10,7 @@ from edge.messages.wire import WIRE_VERSION, Wire
 
 class RootKey(Wire, frozen=True, kw_only=True):
     key_id: str
-    role: str  # list, freshness, order
+    role: str  # list, freshness, order, release
     public: str  # base64url, Ed25519, 32 bytes
 
 
@@ -71,6 +71,7 @@ class SignedWhat(StrEnum):
     WELCOME = "welcome"
     ORDER = "order"
     ROOT = "root"
+    RELEASE = "release"
 
 
 SIGNING_ROLE: Final[dict[SignedWhat, str]] = {
@@ -81,6 +82,7 @@ SIGNING_ROLE: Final[dict[SignedWhat, str]] = {
     SignedWhat.KEYS: "list",
     SignedWhat.ORDER: "order",
     SignedWhat.ROOT: "root",
+    SignedWhat.RELEASE: "release",
 }
 
 

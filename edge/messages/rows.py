@@ -168,7 +168,8 @@ class PreorderRow(RowBody, frozen=True, array_like=True):
 
     business_date: str
     slot: str
-    lines: tuple[tuple[str, int, int], ...]  # product, quantity, price_minor of one piece
+    # Product, quantity, price_minor of one piece; of a weighed one portions, at an estimate.
+    lines: tuple[tuple[str, int, int], ...]
     charged: bool  # The city has debited it already.
     collected: bool = False
 

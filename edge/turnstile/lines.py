@@ -33,6 +33,9 @@ from edge.settings import (
 from edge.turnstile.passage import PassageSettings, passage_problems
 
 ACTIVE_MS_MAX = 60_000  # Our choice: nothing but a holding line needs a wire for a whole minute.
+RESET_MS = (
+    20  # Our choice: a chip needs microseconds; a long wire with a capacitor at it takes more.
+)
 EVENTS_QUEUED_MAX = 256  # Our choice: a minute of four arms turning, in and out.
 
 assert WAIT_MS_CEILING <= ACTIVE_MS_MAX
@@ -104,6 +107,7 @@ class WiringSettings:
     driver: Driver
     lanes: tuple[LaneSettings, ...]
     port: str = ""  # Of a relay board.
+    resets: tuple[LineSettings, ...] = ()  # Outputs of no lane: active for `RESET_MS` at most.
     chip: int | None = None  # Number of the /dev/gpiochip; None: the one of the header.
 
 
@@ -162,7 +166,7 @@ def wiring_problems(settings: WiringSettings) -> list[str]:
 
 def _problems(settings: WiringSettings) -> Iterator[str]:
     inputs = [line for lane in settings.lanes for line in lane.inputs]
-    outputs = [line for lane in settings.lanes for line, _ in lane.outputs]
+    outputs = [line for lane in settings.lanes for line, _ in lane.outputs] + [*settings.resets]
     for line_id, count in Counter(line.line_id for line in inputs + outputs).items():
         if count > 1:
             yield f"line {line_id}: named {count} times; give each line its own id"

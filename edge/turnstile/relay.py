@@ -20,7 +20,13 @@ from typing import Any
 from edge.model import DeviceFault, SetupProblem
 from edge.settings import Driver, LineSettings, Pull
 from edge.turnstile.bounded import BoundedLines, Output, mono_ms
-from edge.turnstile.lines import EVENTS_QUEUED_MAX, LineEvent, WiringSettings, wiring_problems
+from edge.turnstile.lines import (
+    EVENTS_QUEUED_MAX,
+    RESET_MS,
+    LineEvent,
+    WiringSettings,
+    wiring_problems,
+)
 
 # Raspberry Pi's kernels leave an output driven after its process is gone, unless told otherwise
 # (raspberrypi/linux pull requests 6117 and 6150).
@@ -74,6 +80,8 @@ def open_lines(
             lines._open_input(line, active=line.line_id in active_at_start)
         for line, bound_ms in (pair for lane in wiring.lanes for pair in lane.outputs):
             lines._open_output(line, bound_ms=bound_ms)
+        for line in wiring.resets:
+            lines._open_output(line, bound_ms=RESET_MS)
     except BaseException:
         lines.close()
         raise

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge.agent import Agent, Parts
+from edge.certificates import new_key
 from edge.clock import Anchor, Clock
 from edge.config import parse
 from edge.keyring import Keyring
@@ -27,7 +27,7 @@ from edge.offline_cache.record import open_journal
 from edge.offline_cache.store import FileKind, Writer
 from edge.readers.reader import Reader
 from edge.settings import DeviceSettings
-from edge.trust import FileKeyStore, write_secret
+from edge.trust import FileKeyStore, read_key, write_secret
 from edge.turnstile.relay import open_lines
 from edge.wiring import wiring_of
 from hil.bench.station import make_snapshot
@@ -118,15 +118,8 @@ def build_station(
     path = folder / "device.toml"
     path.write_text(toml + (LANE if entrance else ""))
     settings = parse(path.read_bytes(), path)
-    key = ec.generate_private_key(ec.SECP256R1())
-    write_secret(
-        settings.key_path,
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ),
-    )
+    write_secret(settings.key_path, new_key())
+    key = read_key(settings.key_path)
     writer = Writer(settings.sync_path, FileKind.SYNC)
     clock = _clock([1_000_000])
     marks.set_anchor(writer, clock.moment(), NOON_MS)

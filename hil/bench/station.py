@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from edge.certificates import new_key
 from edge.clock import Clock
 from edge.config import load
 from edge.messages import (
@@ -42,7 +43,7 @@ from edge.offline_cache import marks
 from edge.offline_cache.apply import Pictures, SnapshotBuilder, store_scope_keys
 from edge.offline_cache.store import FileKind, Writer
 from edge.settings import DeviceSettings
-from edge.trust import BOX_INFO, credential_id, write_secret
+from edge.trust import BOX_INFO, credential_id, read_key, write_secret
 
 SITE = "s0001"
 DEVICE = "s0001-bench"
@@ -119,15 +120,8 @@ def build(
     text = device_toml or (TILL_TOML if till else DEVICE_TOML)
     (folder / "device.toml").write_text(text)
     settings = load(folder / "device.toml")
-    key = ec.generate_private_key(ec.SECP256R1())
-    write_secret(
-        settings.key_path,
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ),
-    )
+    write_secret(settings.key_path, new_key())
+    key = read_key(settings.key_path)
     writer = Writer(settings.sync_path, FileKind.SYNC)
     clock = Clock(zone=_zone(settings))
     marks.set_anchor(writer, clock.moment(), clock.moment().wall_ms)

@@ -64,6 +64,7 @@ from hil.city.lists import (
 )
 from hil.city.museum import Museum
 from hil.city.registry import Registry
+from hil.city.releases import Releases
 from hil.city.store import Store, StreamKey
 from hil.city.tills import TillBooks
 
@@ -106,6 +107,7 @@ class CityCore:
         self.debits = Debits(*books, self.families)
         self.tills = TillBooks(*books, self.debits, self.families)
         self.museum = Museum(store, keys, self.publisher)
+        self.releases = Releases(keys)
         self._batches = Batches(*books, self.tills, self.families)
         self._hand_in = HandIn(store, self._batches)
         self._heads_at_ms: int | None = None
@@ -356,6 +358,10 @@ class CityCore:
     def _pull(self, sender: Sender, payload: bytes, now_ms: int) -> list[Out]:
         pull = decode_json(Pull, payload)
         _check_device(sender, pull.device)
+        topic = f"mk/v1/d/{sender.device}/push"
+        if pull.release:
+            parts = self.releases.answer(pull.release, pull.chunks)
+            return [Out(topic, encode_pack(part)) for part in parts]
         allowed = self.scopes_of(sender)
         asked = pull.keys or (pull.scope,)
         if any(scope not in allowed for scope in asked):
@@ -374,7 +380,6 @@ class CityCore:
             pushes = [*self.registry.photos.answer(pull.photos)]
         else:
             pushes, outs = self.publisher.answer_pull(pull.scope, pull.have, now_ms)
-        topic = f"mk/v1/d/{sender.device}/push"
         return [*(Out(topic, encode_pack(push)) for push in pushes), *outs]
 
     def _scope_keys(self, sender: Sender, scopes: tuple[str, ...], now_ms: int) -> PushKeys:
@@ -396,16 +401,21 @@ class CityCore:
         assert row is not None
         return public_key(row[0])
 
+    def keys_for(self, sender: Sender, now_ms: int) -> PushKeys | None:
+        """The keys of the lists of people that a device has; None when it has no such list."""
+        keyed = (f"{self.site}/people", CITY_SCOPE)
+        scopes = tuple(scope for scope in keyed if scope in self.scopes_of(sender))
+        return self._scope_keys(sender, scopes, now_ms) if scopes else None
+
     def _keys_for_all(self, now_ms: int) -> list[Out]:
         """The keys of lists of people for every device that has one, before the list itself."""
-        keyed, outs = (f"{self.site}/people", CITY_SCOPE), []
+        outs = []
         for device, site, station in self.store.rows(
             "SELECT device, site, station FROM device WHERE revoked_ms IS NULL ORDER BY device"
         ):
             sender = Sender(device=device, site=site, station=Station(station))
-            scopes = tuple(scope for scope in keyed if scope in self.scopes_of(sender))
-            if scopes:
-                push = self._scope_keys(sender, scopes, now_ms)
+            push = self.keys_for(sender, now_ms)
+            if push is not None:
                 outs.append(Out(f"mk/v1/d/{device}/push", encode_pack(push)))
         return outs
 

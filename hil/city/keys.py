@@ -61,7 +61,7 @@ __all__ = [
     "write_private",
 ]
 
-ROTATED_ROLES: Final = ("list", "freshness", "order")
+ROTATED_ROLES: Final = ("list", "freshness", "order", "release")
 SIGNING_ROLES: Final = ("root", *ROTATED_ROLES)
 PARTS: Final = ("people", "money", "menu", "settings")
 CITY_SCOPE: Final = "city/museum"  # The one list that covers more than one site.
@@ -244,6 +244,7 @@ def open_keys(
         _make(folder, path, site_id, now)
     try:
         file = msgspec.json.decode(path.read_bytes(), type=_KeyFile)
+        file = _with_all_roles(file, path, now)
         root, issuing = read_authority(folder, "root"), read_authority(folder, "issuing")
         keys = CityKeys(folder, file, root, issuing)
     except (OSError, ValueError, KeyError, msgspec.MsgspecError, CorruptData) as error:
@@ -254,6 +255,22 @@ def open_keys(
         raise SetupProblem(f"city keys in {folder} are of site {file.site_id}, not {site_id}")
     keys.add_sites(more_sites)
     return keys
+
+
+def _with_all_roles(file: _KeyFile, path: Path, now: datetime) -> _KeyFile:
+    """Keys of an older city get those of roles that came since, and a root document over them."""
+    lacking = [role for role in ROTATED_ROLES if role not in file.signing]
+    if not lacking or "root" not in file.signing:
+        return file
+    file = msgspec.structs.replace(
+        file,
+        signing={**file.signing, **{role: b64u(new_seed()) for role in lacking}},
+        root_version=file.root_version + 1,
+    )
+    document = _document(file, int(now.timestamp() * 1000))
+    file = msgspec.structs.replace(file, root_document=document)
+    write_private(path, msgspec.json.encode(file))
+    return file
 
 
 def _make(folder: Path, path: Path, site_id: str, now: datetime) -> None:

@@ -23,7 +23,6 @@ from edge.messages import (
     PushDelta,
     PushKeys,
     PushManifest,
-    PushPhoto,
     SealedKeys,
     Signed,
     SignedWhat,
@@ -196,7 +195,7 @@ class Liar:
             return [PushManifest(signed=self._signed_manifest(push.signed))]
         if isinstance(push, PushKeys):
             return [self._keys_told(push, device)]
-        if isinstance(push, PushPhoto):
+        if not isinstance(push, PushChunk):
             return [push]
         data = push.data
         if faults[Fault.CHUNK_TRUNCATED]:

@@ -284,7 +284,7 @@ class Publisher:
         """All of them, freshly issued: after a reconnect, and again every few minutes."""
         return [self.head(scope, now_ms) for scope in self.scopes]
 
-    def head(self, scope: str, now_ms: int) -> Out:
+    def head(self, scope: str, now_ms: int, *, life_ms: int = HEAD_LIFE_MS) -> Out:
         state = self._known(scope)
         snapshot_version, root = self._snapshot_facts(state.snapshot)
         head = Head(
@@ -295,7 +295,7 @@ class Publisher:
             root=root,
             set_digest=b64u(set_digest_bytes(state.digest)),
             issued_utc_ms=now_ms,
-            valid_until_utc_ms=now_ms + HEAD_LIFE_MS,
+            valid_until_utc_ms=now_ms + life_ms,
         )
         lines = self._keys.signing["freshness"].sign_lines(SignedWhat.HEAD, encode_json(head))
         return Out(f"mk/v1/s/{scope}/head", lines, retain=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 TABLES: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -93,8 +93,13 @@ CREATE TABLE waiting (
     sale_device TEXT NOT NULL, sale_epoch TEXT NOT NULL, sale INTEGER NOT NULL,
     PRIMARY KEY (device, stream, epoch, sequence)) STRICT;
 CREATE TABLE refunded (
-    device TEXT NOT NULL, epoch TEXT NOT NULL, sequence INTEGER NOT NULL, purse TEXT NOT NULL,
-    amount_minor INTEGER NOT NULL, PRIMARY KEY (device, epoch, sequence, purse)) STRICT;
+    device TEXT NOT NULL, epoch TEXT NOT NULL, sequence INTEGER NOT NULL, payee TEXT NOT NULL,
+    purse TEXT NOT NULL, amount_minor INTEGER NOT NULL,
+    PRIMARY KEY (device, epoch, sequence, payee, purse)) STRICT;
+CREATE TABLE refunded_line (
+    device TEXT NOT NULL, epoch TEXT NOT NULL, sequence INTEGER NOT NULL, product TEXT NOT NULL,
+    price_minor INTEGER NOT NULL, grams INTEGER NOT NULL, pieces INTEGER NOT NULL,
+    PRIMARY KEY (device, epoch, sequence, product, price_minor, grams)) STRICT;
 CREATE TABLE meal_use (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     cardholder TEXT NOT NULL, date TEXT NOT NULL, slot TEXT NOT NULL, entitlement TEXT NOT NULL,

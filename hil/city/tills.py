@@ -278,8 +278,8 @@ class TillBooks:
                 )
             )
             for (data,) in self._store.rows(
-                f"SELECT bytes FROM fact WHERE {where} AND kind IN ('sale', 'sale_refused', 'void')"
-                " ORDER BY sequence",
+                f"SELECT bytes FROM fact WHERE {where}"
+                " AND kind IN ('sale', 'sale_refused', 'void', 'refund') ORDER BY sequence",
                 values,
             ):
                 try:

@@ -20,7 +20,9 @@ from starlette.routing import Route
 from edge.model import SetupProblem
 from hil.city.desk import Done, Refused
 from hil.city.faults import Faults
+from hil.city.release_desk import publish
 from hil.city.service import Branch, Service
+from hil.city.stick import make_stick
 
 BODY_BYTES_MAX: Final = 64 * 1024  # Our choice: a certificate request is the longest thing sent.
 WAIT_S_MAX: Final = 60.0  # Our choice: proxies end a silent answer about then.
@@ -106,6 +108,16 @@ def make_app(
             _switch(faults, await _body(request))
         return JSONResponse(faults.listed())
 
+    async def stick(request: Request) -> Response:
+        """An index line, then the files: `hil/stick.py` takes it apart."""
+        body = await _body(request)
+        site = service.site_of(body)
+        core = service.branches[site].core
+        made = await asyncio.wrap_future(
+            service.submit(site, lambda now_ms: make_stick(core, body, now_ms))
+        )
+        return Response(made.packed(), media_type="application/octet-stream")
+
     questions: dict[str, Callable[[Branch, Request], Any]] = {
         "/facts": _facts,
         "/cards": lambda branch, _request: branch.desk.cards(),
@@ -120,6 +132,7 @@ def make_app(
     routes = [Route(path, posting(work), methods=["POST"]) for path, work in doings.items()]
     routes += [Route(path, asking(work)) for path, work in questions.items()]
     routes += [Route("/feed", feed), Route("/faults", all_faults, methods=["GET", "POST"])]
+    routes.append(Route("/stick", stick, methods=["POST"]))
     paths = sorted(route.path for route in routes)
     routes.append(Route("/", asking(lambda _branch, _request: {**describe, "paths": paths})))
     return Starlette(
@@ -149,6 +162,7 @@ def _doings(service: Service) -> dict[str, Work]:
         "/bar": lambda branch, body, now_ms: branch.parents.bar(body, now_ms),
         "/replace-card": lambda branch, body, now_ms: branch.parents.replace_card(body, now_ms),
         "/configure": lambda branch, body, now_ms: branch.desk.configure(body, now_ms),
+        "/releases": lambda branch, body, now_ms: publish(branch.core, body, now_ms),
         "/keys": lambda branch, body, now_ms: branch.key_desk.rotate(body, now_ms),
         "/list-epoch": lambda branch, _body, now_ms: branch.key_desk.raise_list_epoch(now_ms),
         "/revoke": lambda branch, body, now_ms: branch.key_desk.revoke(body, now_ms),

@@ -22,6 +22,8 @@ from hil.conformance.link import MqttLink
 from hil.conformance.player import PATIENCE_S, SILENCE_S, Identity, Player
 from hil.conformance.rules import WORDS, Finding, Report, Verdict
 from hil.conformance.run import Cast, play
+from hil.release_command import release
+from hil.stick import stick
 from sync.session import Endpoint, parse_endpoint, tls_context
 
 COLOURS = {
@@ -35,7 +37,11 @@ RESTART_S_MAX = 120  # Our choice: a command that kills a city and starts it aga
 
 @click.group()
 def city() -> None:
-    """The city's side of the wire: check one, list the faults of the reference city."""
+    """The city's side of the wire: check one; sticks, releases, faults of the reference city."""
+
+
+city.add_command(stick)
+city.add_command(release)
 
 
 @city.command()

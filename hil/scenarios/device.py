@@ -7,16 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
+from edge.certificates import new_key
 from edge.config import load
 from edge.model import DeviceFault
 from edge.offline_cache.store import FileKind, Writer
 from edge.pin import PinAnswer, check_pin
 from edge.readers.reader import LinkUp, ReaderCounters, ReaderEvent, Signal
 from edge.settings import DeviceSettings
-from edge.trust import write_secret
+from edge.trust import read_key, write_secret
 from edge.turnstile.bounded import BoundedLines
 from edge.turnstile.lines import LineEvent
 from hil.scenarios.script import Script
@@ -90,9 +88,8 @@ def make_folder(script: Script, folder: Path, device: str) -> DeviceSettings:
         (folder / name).mkdir(parents=True)
     (folder / "device.toml").write_text(device_toml(script, device, folder), encoding="utf-8")
     settings = load(folder / "device.toml")
-    key = ec.generate_private_key(ec.SECP256R1())
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    write_secret(settings.key_path, pem)
+    write_secret(settings.key_path, new_key())
+    key = read_key(settings.key_path)
     writer = Writer(settings.sync_path, FileKind.SYNC)
     if script.keys_held:
         hand_keys(writer, key.public_key())

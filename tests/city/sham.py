@@ -40,6 +40,7 @@ from edge.messages import (
     PushChunk,
     PushDelta,
     PushManifest,
+    Refund,
     Root,
     Row,
     SaleFact,
@@ -300,11 +301,15 @@ def honest_close_out(till: Sham, number: int) -> dict[str, Any]:
     totals: Counter[str] = Counter()
     voids: Counter[str] = Counter()
     overrides: Counter[str] = Counter()
+    refunded: Counter[str] = Counter()
     for fact in facts:
         if isinstance(fact, SaleFact):
             for part in _parts(fact):
                 totals[part.tender.value] += part.amount_minor
             overrides[fact.cashier] += bool(fact.supervisor)
+        elif isinstance(fact, Refund):
+            for part in fact.tenders:
+                refunded[part.tender.value] += part.amount_minor
         elif isinstance(fact, Void):
             voids[fact.cashier] += 1
             sale = sales.pop(fact.sale, None)
@@ -318,6 +323,7 @@ def honest_close_out(till: Sham, number: int) -> dict[str, Any]:
         "count_by_kind": dict(kinds),
         "voids_by_cashier": dict(voids),
         "overrides_by_cashier": dict(overrides),
+        "refunded_minor_by_tender": dict(refunded),
         "unsent": 0,
         "business_date": TODAY,
         "cashier": f"{SITE}c9003",

@@ -25,14 +25,18 @@ from edge.messages import (
     PreorderUncollected,
     PreorderUse,
     Refund,
+    SaleFact,
+    SaleLine,
     TenderPart,
     Void,
+    decode_fact,
 )
 from edge.model import Tender
 from hil.city.desk import Desk, Refused
 from hil.city.intake import CityCore
 from hil.city.parents import ParentDesk
 from tests.city.sham import EPOCH, MARK, NOON_MS, SITE, TODAY, Sham, make_core
+from tests.city.till_books import part
 
 STEPS_MAX = 12
 MEALS = (MealUse(entitlement="primary-breakfast", slot="breakfast"),)
@@ -66,7 +70,7 @@ class Draw:
         account = f"{SITE}a{number:04d}"
         payers = {
             Tender.ACCOUNT: account,
-            Tender.EMERGENCY: account,
+            Tender.EMERGENCY: str(self.pick(account, f"emergency:{SITE}")),
             Tender.CASH: f"cash:{SITE}",
             Tender.ENTITLEMENT: f"meals:{SITE}",
             Tender.PREORDER: str(self.pick(f"preorders:{SITE}", account)),
@@ -82,6 +86,7 @@ class Draw:
         self.till.sale(
             number,
             total,
+            account=str(self.pick(account, account, "")),
             tender=tenders[0],
             tenders=tuple(
                 TenderPart(tender=t, amount_minor=n) for t, n in zip(tenders, amounts, strict=True)
@@ -129,8 +134,6 @@ class Draw:
         sold = [data for data in self.till.facts if b'"kind":"sale"' in data]
         postings = self.pair(85_00)
         if sold and self.pick(True, False):
-            from edge.messages import SaleFact, decode_fact
-
             fact = decode_fact(sold[-1])
             assert isinstance(fact, SaleFact)
             sequence = fact.sequence
@@ -149,17 +152,34 @@ class Draw:
         )
 
     def refund(self) -> None:
+        """By amount, or by line: of one of this till's own sales, all that it says it sold."""
+        amount, sale = int(str(self.pick(5_00, 85_00, -5))), self.sequence()
+        account = f"{SITE}a0001"
+        lines: tuple[SaleLine, ...] = ()
+        tenders: tuple[TenderPart, ...] = ()
+        sold = [data for data in self.till.facts if b'"kind":"sale"' in data]
+        if sold and self.pick(True, False):
+            fact = decode_fact(sold[-1])
+            assert isinstance(fact, SaleFact)
+            account, lines, amount = fact.account, fact.lines, fact.total_minor
+            sale, tenders = fact.sequence, (part(fact.tender, amount),)
+        payee = account or str(self.pick(f"emergency:{SITE}", f"cash:{SITE}"))
         self.till.add(
             Refund,
-            sale_device=str(self.pick("till-1", "till-2")),
+            sale_device=str(self.pick(self.till.device, "till-1", "till-2")),
             sale_epoch=EPOCH,
-            sale=self.sequence(),
-            account=f"{SITE}a0001",
-            postings=self.pair(int(str(self.pick(5_00, 85_00, -5)))),
+            sale=sale,
+            account=account,
+            postings=(
+                Posting(account=payee, purse="main", amount_minor=amount),
+                Posting(account=f"sales:{SITE}", purse="main", amount_minor=-amount),
+            ),
             business_date=TODAY,
             why="spoilt",
             cashier="c",
             supervisor="s",
+            lines=lines,
+            tenders=tenders,
         )
 
     def meal(self) -> None:

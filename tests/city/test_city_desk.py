@@ -96,7 +96,7 @@ def test_enrolment_gives_a_certificate_for_this_device_and_the_trust_to_begin_wi
     assert answer["endpoints"] == ["mqtts://broker:8883"]
     assert answer["scopes"] == [f"{SITE}/{p}" for p in ("people", "money", "menu", "settings")]
     sham = Sham(core, "till-9")
-    assert {key.role for key in sham.root().keys} == {"list", "freshness", "order"}
+    assert {key.role for key in sham.root().keys} == {"list", "freshness", "order", "release"}
 
 
 def test_a_claim_is_for_one_device_and_key_and_safe_to_repeat(desk: Desk) -> None:

@@ -141,7 +141,7 @@ def leaves(outs: tuple[Out, ...]) -> list[str]:
 # ------------------------------------------------------------------------------ signing keys
 
 
-@pytest.mark.parametrize("role", ["list", "freshness", "order"])
+@pytest.mark.parametrize("role", ["list", "freshness", "order", "release"])
 def test_a_new_signing_key_is_named_first_and_the_old_one_still_counts(
     town: Town, role: str
 ) -> None:

@@ -30,6 +30,9 @@ from edge.messages import (
     PushKeys,
     PushManifest,
     PushPhoto,
+    PushRelease,
+    PushReleaseChunk,
+    Release,
     Root,
     Row,
     ScopeKey,
@@ -74,8 +77,9 @@ KINDS: dict[SignedWhat, Any] = {
     SignedWhat.DELTA: Delta,
     SignedWhat.KEYS: SealedKeys,
     SignedWhat.ORDER: Order,
+    SignedWhat.RELEASE: Release,
 }
-PACKED = {SignedWhat.MANIFEST, SignedWhat.DELTA, SignedWhat.KEYS}
+PACKED = {SignedWhat.MANIFEST, SignedWhat.DELTA, SignedWhat.KEYS, SignedWhat.RELEASE}
 
 
 @pytest.mark.parametrize("name", files())
@@ -208,6 +212,8 @@ def test_head_manifest_and_chunk_belong_together() -> None:
         ("delta", PushDelta),
         ("keys", PushKeys),
         ("photo", PushPhoto),
+        ("release", PushRelease),
+        ("release_chunk", PushReleaseChunk),
     ],
 )
 def test_the_answers_to_a_pull(name: str, kind: type) -> None:

@@ -30,7 +30,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from edge.control import ask
+from edge.messages import AnyFact, Stream, decode_fact
 from edge.model import DeviceFault
+from edge.offline_cache import outbox
+from edge.offline_cache.store import FileKind, open_reader, reading
 from hil.city.intake import CityCore
 from hil.city.keys import CityKeys, certificate_pem, issue_device, open_keys, utc
 from hil.city.mosquitto import broker_files
@@ -260,6 +263,27 @@ class Station:
             and edge["clock_trusted"]
             and all(reader["up"] for reader in edge["readers"])
         )
+
+    def hears(self, device: str) -> bool:
+        status = self.ask("status", process="sync")
+        peer = {} if status is None else status["peers"]["devices"].get(device, {})
+        return bool(peer.get("heard") and peer.get("complete"))
+
+    def recorded(self) -> list[AnyFact]:
+        """All of `main`, of every epoch, oldest first."""
+        db = open_reader(self.folder / "state" / "journal.db", FileKind.JOURNAL)
+        if db is None:
+            return []
+        try:
+            with reading(db):
+                bodies: list[bytes] = []
+                for life in outbox.lives(db, Stream.MAIN):
+                    bodies += outbox.next_facts(
+                        db, life.life, 1, rows_max=life.head + 1, bytes_max=1 << 30
+                    )
+        finally:
+            db.close()
+        return [decode_fact(body) for body in bodies]
 
     def last_words(self) -> str:
         said = self.edge.last_words() + self.sync.last_words()

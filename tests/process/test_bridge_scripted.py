@@ -13,6 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,6 +138,25 @@ def test_without_a_receive_maximum_our_own_window_holds(ends: Ends) -> None:
         until(lambda: len(broker.of_kind(PUBLISH)) == IN_FLIGHT_MAX, "the window is used")
         assert ends.quiet(device, Published)
         assert len(broker.of_kind(PUBLISH)) == IN_FLIGHT_MAX
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_published_together_leaves_when_it_ends(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """By a ring, not by a look of the thread's own: here that would come too late."""
+    monkeypatch.setattr(mqtt_link, "TURN_MS_MAX", 6 * PATIENCE_MS)
+    with ScriptedBroker(on_packet=silent).running() as broker:
+        device = ends.connected(broker.endpoint)
+        with suppress(DeviceFault), device.together():
+            for i in range(3):
+                device.publish("up", b"%d" % i, qos=1)
+            if fails:
+                raise DeviceFault("the disk refused")
+        until(lambda: len(broker.of_kind(PUBLISH)) == 3, "all leave")
+        assert [p.body[-1:] for p in broker.of_kind(PUBLISH)] == [b"0", b"1", b"2"]
+        device.publish("up", b"3", qos=1)
+        until(lambda: len(broker.of_kind(PUBLISH)) == 4, "by itself it leaves at once")
 
 
 def test_a_failing_puback_is_told(ends: Ends) -> None:

@@ -8,7 +8,6 @@ OpenSSL, which asks the machine, would refuse it, and the city's signed time say
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,26 +22,22 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from edge.certificates import Identity, new_key
+from edge.certificates import new_key
 from edge.clock import Clock
 from edge.config import load
 from edge.messages import Renew, b64u
-from edge.offline_cache.store import FileKind, Writer
-from edge.trust import FileKeyStore, read_key, write_secret
+from edge.trust import read_key, write_secret
 from sync.bridge import Bridge
 from sync.bridge_events import Connected, Message, SubscriptionsReady
 from sync.contact import Contact
 from sync.loop import Sync
-from sync.neighbour import Neighbour
-from sync.parts import Parts
 from sync.renewal import Step
-from sync.roots import Roots
-from sync.session import parse_endpoints, session_for, tls_context
-from sync.sessions import Sessions
+from sync.session import session_for, tls_context
 from tests.process.brokers import Broker, mosquitto
+from tests.process.wired import sync_running
 from tests.provisioning.enrolment_city import certificate, pem
 from tests.support import small_city
-from tests.sync.sync_world import DEVICE, TOML, City, FakeNeighbour, signed_lines
+from tests.sync.sync_world import DEVICE, TOML, City, signed_lines
 
 WAIT_S = 15.0  # Our choice: many times what anything here takes on an idle machine.
 NOW = datetime.now(UTC)
@@ -162,40 +157,13 @@ class Live:
     @contextmanager
     def syncing(self, *, clock_trusted: bool = True) -> Iterator[Sync]:
         """sync from its start to its stop. Without a trusted clock it is 1970."""
-        settings = self.settings
-        identity = Identity(
-            device_id=DEVICE,
-            key=settings.key_path,
-            certificate=settings.certificate_path,
-            authority=settings.authority_path,
-        )
         wall_ms: Callable[[], int] = self.city.utc_ms if clock_trusted else lambda: 0
         clock = Clock(
             ZoneInfo("Europe/Moscow"), boot="b1", wall_ms=wall_ms, ntp=lambda: clock_trusted
         )
-        sessions = Sessions(identity, lambda: clock.moment().wall_ms // 1000)
-        endpoints = parse_endpoints([f"mqtts://localhost:{self.broker.port}"])
-        writer = Writer(settings.sync_path, FileKind.SYNC)
-        sync = Sync(
-            Parts(
-                settings=settings,
-                clock=clock,
-                writer=writer,
-                bridge=Bridge(sessions.of(Contact.FULL, endpoints[0])),
-                keys=FileKeyStore(settings.key_path),
-                roots=Roots(settings, writer),
-                identity=identity,
-                sessions=sessions,
-                neighbour=cast(Neighbour, FakeNeighbour()),
-                endpoints=endpoints,
-                random=lambda: random.random() / 100,  # Waits that a test need not sit out.
-                ring_edge=lambda: None,
-            )
-        )
-        try:
+        endpoint = f"mqtts://localhost:{self.broker.port}"
+        with sync_running(self.settings, clock, endpoint) as sync:
             yield sync
-        finally:
-            sync.stop()
 
     def run(self, sync: Sync, until: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + WAIT_S

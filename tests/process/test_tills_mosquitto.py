@@ -156,6 +156,7 @@ def test_a_day_of_two_tills(school: TwoTills) -> None:
         sign_in(school, till)
     for part in (
         above_the_cap,
+        a_break,
         what_families_change,
         without_a_purse,
         undone_and_given_back,
@@ -178,6 +179,18 @@ def above_the_cap(day: Day) -> None:
     assert (hold.sequence, hold.account) == (sale.hold, sale.account)
     assert not of_kind(till.facts(), HoldReleased)
     assert Caveat.ALONE not in sale.caveats
+
+
+def a_break(day: Day) -> None:
+    """Both sell at once, as fast as children come: what one has just sold refuses nobody at the
+    other, and a heartbeat never comes before the facts that it names."""
+    one, two = day.school.tills
+    for number in range(8):
+        for till in (one, two):
+            sale = day.sold(till, day.school.next_payer(), (MEAL, 1))
+            assert sale.hold is None
+        if number % 4 == 0:
+            assert day.sold(two, day.school.next_payer(), (MEAL, 4)).hold is not None
 
 
 def what_families_change(day: Day) -> None:

@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge.control import ask
-from edge.messages import AnyFact, Stream, decode_fact
+from edge.messages import AnyFact
 from edge.model import Category, DeviceFault, PassbackMode, UidKind
-from edge.offline_cache import outbox
-from edge.offline_cache.store import FileKind, open_reader, reading
 from hil.city.intake import CityCore
 from hil.city.keys import open_keys, utc
 from hil.city.seed import seed_school
@@ -119,25 +117,8 @@ class Entrance(Station):
 
     def facts(self, *kinds: str) -> list[Any]:
         """Of `main`, of these kinds, if any are named."""
-        db = open_reader(self.folder / "state" / "journal.db", FileKind.JOURNAL)
-        if db is None:
-            return []
-        try:
-            with reading(db):
-                bodies: list[bytes] = []
-                for life in outbox.lives(db, Stream.MAIN):
-                    bodies += outbox.next_facts(
-                        db, life.life, 1, rows_max=life.head + 1, bytes_max=1 << 30
-                    )
-        finally:
-            db.close()
-        found = [decode_fact(body) for body in bodies]
+        found = self.recorded()
         return [f for f in found if not kinds or type(f).__struct_config__.tag in kinds]
-
-    def hears(self, device: str) -> bool:
-        status = self.ask("status", process="sync")
-        peer = {} if status is None else status["peers"]["devices"].get(device, {})
-        return bool(peer.get("heard") and peer.get("complete"))
 
     def has_lists(self) -> bool:
         status = self.ask("status")

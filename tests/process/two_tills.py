@@ -20,10 +20,8 @@ from typing import Any, Final
 import pytest
 
 from edge.control import ask
-from edge.messages import AnyFact, Stream, decode_fact
+from edge.messages import AnyFact
 from edge.model import Category, DeviceFault, Tender, UidKind
-from edge.offline_cache import outbox
-from edge.offline_cache.store import FileKind, open_reader, reading
 from hil.city.intake import CityCore
 from hil.city.keys import open_keys, utc
 from hil.city.seed import seed_school
@@ -154,25 +152,7 @@ class Till(Station):
         return {} if answer is None else dict(answer["screens"][0])
 
     def facts(self) -> list[AnyFact]:
-        """All of `main`, of every epoch, oldest first."""
-        db = open_reader(self.folder / "state" / "journal.db", FileKind.JOURNAL)
-        if db is None:
-            return []
-        try:
-            with reading(db):
-                bodies: list[bytes] = []
-                for life in outbox.lives(db, Stream.MAIN):
-                    bodies += outbox.next_facts(
-                        db, life.life, 1, rows_max=life.head + 1, bytes_max=1 << 30
-                    )
-        finally:
-            db.close()
-        return [decode_fact(body) for body in bodies]
-
-    def hears(self, device: str) -> bool:
-        status = self.ask("status", process="sync")
-        peer = {} if status is None else status["peers"]["devices"].get(device, {})
-        return bool(peer.get("heard") and peer.get("complete"))
+        return self.recorded()
 
     def counter(self, name: str) -> int:
         """Of sync, since its start."""

@@ -21,6 +21,7 @@ from edge.model import Station
 from edge.offline_cache import outbox
 from edge.offline_cache.record import open_journal
 from edge.offline_cache.store import FileKind, Writer
+from edge.settings import DeviceSettings
 from edge.trust import FileKeyStore, read_key, write_secret
 from sync.bridge import Bridge
 from sync.bridge_events import Connected, Message, SubscriptionsReady
@@ -175,6 +176,42 @@ def _topics(rest: bytes) -> int:
     return count
 
 
+@contextmanager
+def sync_running(
+    settings: DeviceSettings, clock: Clock, *endpoints: str, session: Session | None = None
+) -> Iterator[Sync]:
+    """sync of this station from its start to its stop, with its first endpoint or this session."""
+    identity = Identity(
+        device_id=DEVICE,
+        key=settings.key_path,
+        certificate=settings.certificate_path,
+        authority=settings.authority_path,
+    )
+    sessions = Sessions(identity, lambda: clock.moment().wall_ms // 1000)
+    parsed = parse_endpoints(list(endpoints))
+    writer = Writer(settings.sync_path, FileKind.SYNC)
+    sync = Sync(
+        Parts(
+            settings=settings,
+            clock=clock,
+            writer=writer,
+            bridge=Bridge(session or sessions.of(Contact.FULL, parsed[0])),
+            keys=FileKeyStore(settings.key_path),
+            roots=Roots(settings, writer),
+            identity=identity,
+            sessions=sessions,
+            neighbour=cast(Neighbour, FakeNeighbour()),
+            endpoints=parsed,
+            random=lambda: random.random() / 100,  # Waits that a test need not sit out.
+            ring_edge=lambda: None,
+        )
+    )
+    try:
+        yield sync
+    finally:
+        sync.stop()
+
+
 class Wired:
     """One device with facts in its journal."""
 
@@ -213,36 +250,8 @@ class Wired:
 
     @contextmanager
     def syncing(self, *endpoints: str, session: Session | None = None) -> Iterator[Sync]:
-        settings = self.settings
-        identity = Identity(
-            device_id=DEVICE,
-            key=settings.key_path,
-            certificate=settings.certificate_path,
-            authority=settings.authority_path,
-        )
-        sessions = Sessions(identity, lambda: self.clock.moment().wall_ms // 1000)
-        parsed = parse_endpoints(list(endpoints))
-        writer = Writer(settings.sync_path, FileKind.SYNC)
-        sync = Sync(
-            Parts(
-                settings=settings,
-                clock=self.clock,
-                writer=writer,
-                bridge=Bridge(session or sessions.of(Contact.FULL, parsed[0])),
-                keys=FileKeyStore(settings.key_path),
-                roots=Roots(settings, writer),
-                identity=identity,
-                sessions=sessions,
-                neighbour=cast(Neighbour, FakeNeighbour()),
-                endpoints=parsed,
-                random=lambda: random.random() / 100,  # Waits that a test need not sit out.
-                ring_edge=lambda: None,
-            )
-        )
-        try:
+        with sync_running(self.settings, self.clock, *endpoints, session=session) as sync:
             yield sync
-        finally:
-            sync.stop()
 
     def run(
         self,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -190,7 +191,10 @@ class FakeBridge:
         self.city.take(topic, payload)
         return 1
 
-    def done(self, token: Token) -> None:
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()  # What is published is there at once.
+
+    def done(self, *tokens: Token) -> None:
         """The city keeps nothing in flight."""
 
     def deliver(self, topic: str, payload: bytes) -> None:

@@ -568,20 +568,6 @@ def test_a_reload_is_done_when_the_whole_list_is_in_force_anew(world: World) -> 
     assert outcomes(world)[-1] == (2, "timeout")
 
 
-def test_a_release_is_handed_to_an_updater_where_there_is_one(world: World) -> None:
-    world.settings.updates_path.mkdir()
-    world.restart()
-    world.run(1_000)
-    world.city.order(1, "update", release="1.2.0", sha256="ab" * 32)
-    world.run(1_000)
-    assert outcomes(world) == [(1, "")]
-    wanted = (world.settings.updates_path / "wanted.json").read_text()
-    assert '"release":"1.2.0"' in wanted
-    world.city.order(2, "update", release="../x", sha256="ab" * 32)
-    world.run(1_000)
-    assert answers(world)[-1] == (2, "arguments")
-
-
 def test_an_order_to_restart_is_told_as_done_and_ends_the_process(world: World) -> None:
     world.run(1_000)
     world.city.order(1, "restart", process="sync")

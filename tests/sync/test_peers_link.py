@@ -157,8 +157,8 @@ class StandIn:
         events, self.events = self.events[:256], self.events[256:]
         return events
 
-    def done(self, token: Token) -> None:
-        self.done_tokens.append(token)
+    def done(self, *tokens: Token) -> None:
+        self.done_tokens.extend(tokens)
 
     def close(self) -> None:
         self.closed = True

@@ -24,6 +24,8 @@ from sync.topics import (
     TopicKind,
     check_device_id,
     check_site_id,
+    city_read_patterns,
+    city_write_patterns,
     device_may_publish,
     device_may_read,
     device_read_patterns,
@@ -33,6 +35,7 @@ from sync.topics import (
     own,
     parse,
     publisher_of,
+    scope_read_topics,
     scopes_of,
     subscriptions,
     up,
@@ -158,11 +161,24 @@ def test_a_device_may_publish_and_read_its_own_and_nothing_else() -> None:
 
 def test_the_broker_is_given_the_same_rules() -> None:
     assert set(device_write_patterns("%u")) == {
-        f"mk/v1/d/%u/{kind}" for kind in ("status", "hello", "up/+", "pull", "health", "renew")
+        f"mk/v1/d/%u/{kind}"
+        for kind in (
+            *("status", "hello", "pull", "health", "renew"),
+            *("up/main", "up/agent", "up/diag", "up/for/+"),
+        )
     }
     assert set(device_read_patterns("%u")) == {
         f"mk/v1/d/%u/{kind}" for kind in ("welcome", "ack", "push", "order", "renewed")
     } | {"mk/v1/c/root"}
+    assert scope_read_topics(("s/people", CITY_SCOPE)) == (
+        *("mk/v1/s/s/people/head", "mk/v1/s/s/people/delta"),
+        *("mk/v1/s/city/museum/head", "mk/v1/s/city/museum/delta"),
+    )
+    assert set(city_read_patterns()) == set(device_write_patterns("+"))
+    assert set(city_write_patterns()) == set(device_read_patterns("+")) | {
+        "mk/v1/s/+/+/head",
+        "mk/v1/s/+/+/delta",
+    }
     assert subscriptions("lane-1", ())[0] == "mk/v1/c/root", "its keys check all the others"
 
 

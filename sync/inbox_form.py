@@ -1,0 +1,232 @@
+"""The inbox between `moskvenok lists take` and `sync`: its folders, its bounds, its answer.
+
+`state/inbox/` holds at most one stick at a time, a folder `stick-…` with an index and its files,
+which appears whole, by a rename. `sync` takes it, leaves `stick-….answer` beside it and removes the
+folder. Both sides read with this module, and neither believes the other: a name is a plain name, a
+file is a regular file of exactly the size that its index says.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from edge.messages import (
+    MESSAGE_BYTES_MAX,
+    STICK_FILE_BYTES_MAX,
+    STICK_FILES_MAX,
+    STICK_INDEX,
+    StickFile,
+    StickIndex,
+    VersionMark,
+    decode_json,
+    encode_json,
+    is_file_name,
+)
+from edge.model import CorruptData
+from edge.settings import DeviceSettings
+
+Read = Callable[[int], bytes]  # So many bytes, less only at the end.
+
+STICK: Final = re.compile(r"stick-[0-9a-f]{16}")
+COPYING: Final = ".copying-"  # In front of a stick that is not whole yet,
+GONE: Final = ".gone-"  # and of one that nobody looks at any more.
+ANSWER: Final = ".answer"
+FILE_MODE: Final = 0o660  # house.md.
+ANSWERS_KEPT: Final = 4  # Our choice: whoever asked is long gone when four more have come.
+ANSWER_BYTES_MAX: Final = 16 * 1024
+# Our choice: the longest list of the city (13 MB today), a school's four, and growth.
+INBOX_BYTES_MAX: Final = 2 * STICK_FILE_BYTES_MAX
+
+
+class ListAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one list. `version`: what is in force now, of whatever origin."""
+
+    scope: str
+    in_force: bool
+    version: VersionMark | None
+    reason: str = ""  # Of a refusal: one of the words of `update_refused`.
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What sync says of a stick. "" of root and keys: there was none; else `taken`, or why not."""
+
+    root: str = ""
+    keys: str = ""
+    lists: tuple[ListAnswer, ...] = ()
+    problem: str = ""  # With the stick as a whole.
+
+
+def inbox_of(settings: DeviceSettings) -> Path:
+    return settings.folders.state / "inbox"
+
+
+def new_name() -> str:
+    return f"stick-{secrets.token_hex(8)}"
+
+
+def read_index(folder: Path) -> StickIndex:
+    """The index of a stick. `CorruptData` says what is wrong with it, and where."""
+    path = folder / STICK_INDEX
+    with opened(path, size_max=MESSAGE_BYTES_MAX) as (read, _):
+        data = read(MESSAGE_BYTES_MAX + 1)
+    try:
+        index = decode_json(StickIndex, data)
+    except CorruptData as problem:
+        raise CorruptData(f"{path}: not an index of a stick ({problem})") from problem
+    if len(index.files) > STICK_FILES_MAX:
+        raise CorruptData(f"{path}: names {len(index.files)} files, more than {STICK_FILES_MAX}")
+    names = [one.name for one in index.files]
+    for one in index.files:
+        if not is_file_name(one.name):
+            raise CorruptData(f"{path}: {one.name[:80]!r} is no name of a file of a stick")
+        if not 0 < one.size_bytes <= STICK_FILE_BYTES_MAX:
+            raise CorruptData(
+                f"{path}: {one.name} of {one.size_bytes} bytes, where 1 to"
+                f" {STICK_FILE_BYTES_MAX} are possible"
+            )
+    if len(set(names)) < len(names):
+        raise CorruptData(f"{path}: names a file twice")
+    return index
+
+
+@contextmanager
+def opened_file(folder: Path, one: StickFile) -> Iterator[Read]:
+    """A file of the index, of exactly its size; else `CorruptData`."""
+    path = folder / one.name
+    with opened(path, size_max=STICK_FILE_BYTES_MAX) as (read, size):
+        if size != one.size_bytes:
+            raise CorruptData(f"{path}: {size} bytes, and its index says {one.size_bytes}")
+        yield read
+
+
+@contextmanager
+def opened(path: Path, *, size_max: int) -> Iterator[tuple[Read, int]]:
+    """How to read a regular file, and its size; never what a link points to. `CorruptData` also
+    when reading fails later on."""
+    try:
+        # Without blocking, or a pipe under this name would be waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise CorruptData(f"{path}: cannot be read ({error.strerror})") from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise CorruptData(f"{path}: not a file")
+    with os.fdopen(descriptor, "rb") as file:
+        if found.st_size > size_max:
+            raise CorruptData(f"{path}: {found.st_size} bytes, more than {size_max}")
+
+        def read(size: int) -> bytes:
+            try:
+                return file.read(size)
+            except OSError as error:
+                raise CorruptData(f"{path}: cannot be read ({error.strerror})") from error
+
+        yield read, found.st_size
+
+
+def sticks(inbox: Path) -> list[Path]:
+    """Those that wait, whole; there is one at most but for a moment."""
+    return sorted(path for path in _entries(inbox) if STICK.fullmatch(path.name))
+
+
+def remove(stick: Path) -> None:
+    """At once for whoever looks, then for the disk. Raises `OSError`."""
+    gone = stick.with_name(GONE + stick.name)
+    shutil.rmtree(gone, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        stick.rename(gone)
+    if gone.exists():
+        shutil.rmtree(gone)
+
+
+def answer_path(inbox: Path, name: str) -> Path:
+    return inbox / (name + ANSWER)
+
+
+def read_answer(inbox: Path, name: str) -> Answer | None:
+    """None while there is none."""
+    path = answer_path(inbox, name)
+    if not path.exists():
+        return None
+    with opened(path, size_max=ANSWER_BYTES_MAX) as (read, _):
+        return decode_json(Answer, read(ANSWER_BYTES_MAX), size_max=ANSWER_BYTES_MAX)
+
+
+def write_answer(inbox: Path, name: str, answer: Answer) -> None:
+    """Whole, and on the disk when this returns. Raises `OSError`."""
+    path = answer_path(inbox, name)
+    beside = path.with_name(path.name + ".new")
+    with beside.open("wb") as file:
+        os.fchmod(file.fileno(), FILE_MODE)
+        file.write(encode_json(answer))
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    flush_folder(inbox)
+
+
+def flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """While a stick is copied: what nobody holds is a leftover."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(folder: Path) -> bool:
+    try:
+        with locked(folder):
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # No folder, or none that there is any more.
+
+
+def answers(inbox: Path) -> list[Path]:
+    """The oldest first, as far as file times tell."""
+    found = []
+    for path in _entries(inbox):
+        if path.name.endswith(ANSWER) and STICK.fullmatch(path.name.removesuffix(ANSWER)):
+            with suppress(OSError):
+                found.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in sorted(found)]
+
+
+def sweep(inbox: Path) -> None:
+    """What a process that was ended left half copied or half removed goes; what one copies just
+    now stays."""
+    for path in _entries(inbox):
+        if path.name.startswith((COPYING, GONE)) and not _is_locked(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _entries(inbox: Path) -> list[Path]:
+    try:
+        with os.scandir(inbox) as entries:
+            return [Path(entry.path) for entry in entries]
+    except FileNotFoundError:
+        return []

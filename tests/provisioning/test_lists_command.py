@@ -1,0 +1,372 @@
+"""Goal: `moskvenok lists take` copies into the inbox what is this device's, whole or not at all,
+says of everything else what was found, where and what to do, and hands on what sync answers.
+
+Method: the command on a provisioned device (gate-1, an entrance of school-7), sticks written here,
+spoilt one way at a time; sync is played by a thread that answers in the inbox, or is away. The real
+one takes them in `tests/process/test_stick_process.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.control import ControlSocket
+from edge.messages import STICK_INDEX, VersionMark
+from edge.model import SetupProblem
+from provisioning import lists
+from sync.inbox_form import COPYING, Answer, ListAnswer, remove, sticks, write_answer
+from tests.provisioning.conftest import Run
+from tests.sync.sticks import StickMaker, framed
+
+PEOPLE, SETTINGS = "school-7/people", "school-7/settings"
+
+
+def a_stick(folder: Path) -> Path:
+    made = StickMaker().put("root", framed([b"root"]), what="root")
+    for device in ("gate-1", "till-1"):
+        made.put(f"keys-{device}", framed([device.encode()]), what="keys", device=device)
+    for scope in (PEOPLE, SETTINGS, "school-7/money"):
+        made.list([b"head of " + scope.encode(), b"manifest", b"x" * 60_000], scope)
+    return made.write(folder)
+
+
+@pytest.fixture
+def stick(tmp_path: Path) -> Path:
+    return a_stick(tmp_path / "stick")
+
+
+@pytest.fixture
+def inbox(installed: Path) -> Path:
+    return installed.parent / "state" / "inbox"
+
+
+def good(*, reasons: dict[str, str] | None = None, **more: str) -> Answer:
+    told = reasons or {}
+    return Answer(
+        lists=tuple(
+            ListAnswer(
+                scope=scope,
+                in_force=scope not in told,
+                version=VersionMark(1, 9),
+                reason=told.get(scope, ""),
+            )
+            for scope in (PEOPLE, SETTINGS)
+        ),
+        **{"root": "taken", "keys": "taken", **more},
+    )
+
+
+@contextmanager
+def sync_that_says(installed: Path, inbox: Path, answer: Answer) -> Iterator[list[dict[str, Any]]]:
+    """Answers each stick; what it found in each is kept."""
+    found: list[dict[str, Any]] = []
+    bell = threading.Event()
+    control = ControlSocket(installed.parent / "run" / "sync.sock", bell.set)
+    stopping = threading.Event()
+
+    def serve() -> None:
+        while not stopping.is_set():
+            bell.wait(0.05)
+            for request in control.poll():
+                request.answer({"ok": True})
+            for one in sticks(inbox) if control.rings else []:
+                found.append({path.name: path.read_bytes() for path in one.iterdir()})
+                write_answer(inbox, one.name, answer)
+                remove(one)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield found
+    finally:
+        stopping.set()
+        thread.join()
+        control.close()
+
+
+@pytest.fixture(autouse=True)
+def runtime(installed: Path) -> None:
+    (installed.parent / "run").mkdir(exist_ok=True)
+
+
+def test_what_is_this_devices_is_copied_and_what_sync_says_is_told(
+    run: Run, installed: Path, inbox: Path, stick: Path
+) -> None:
+    with sync_that_says(installed, inbox, good()) as found:
+        result = run("lists", "take", "--config", installed, "--json", stick)
+    assert result.exit_code == 0, result.output
+    (copied,) = found
+    index = json.loads(copied.pop(STICK_INDEX))
+    assert set(copied) == {"root", "keys-gate-1", "list-school-7-people", "list-school-7-settings"}
+    assert {one["name"]: one["size_bytes"] for one in index["files"]} == {
+        name: len(data) for name, data in copied.items()
+    }
+    assert all(copied[name] == (stick / name).read_bytes() for name in copied)
+    told = json.loads(result.output)
+    assert told["lists"][0] == {
+        "scope": PEOPLE, "state": "in_force", "version": [1, 9], "reason": "", "do": "",
+    }  # fmt: skip
+    assert (told["root"], told["keys"]) == ("taken", "taken") and told["remarks"] == []
+    assert told["left_out"] == ["school-7/money"]
+    assert list(inbox.iterdir()) == [], "its answer is fetched, and gone"
+
+
+def test_a_refusal_is_told_in_words_with_what_to_do(
+    run: Run, installed: Path, inbox: Path, stick: Path
+) -> None:
+    answer = good(reasons={PEOPLE: "frozen"}, keys="invalid", root="rollback")
+    with sync_that_says(installed, inbox, answer):
+        result = run("lists", "take", "--config", installed, stick)
+        told = json.loads(run("lists", "take", "--config", installed, "--json", stick).output)
+    assert result.exit_code == 1
+    words = " ".join(result.output.split())
+    for text in ("refused", "has ended", "new stick", "in force", "1.9", "keys for gate-1", "root"):
+        assert text in words, (text, result.output)
+    assert not told["ok"] and told["lists"][0]["reason"] == "frozen"
+    assert told["lists"][0]["do"] == "have the city write a new stick"
+
+
+def test_a_stick_without_keys_for_this_device_says_what_that_means(
+    run: Run, installed: Path, inbox: Path, tmp_path: Path
+) -> None:
+    made = StickMaker().list([b"head"], PEOPLE).write(tmp_path / "stick")
+    with sync_that_says(installed, inbox, good(keys="")):
+        result = run("lists", "take", "--config", installed, made)
+    assert result.exit_code == 0 and "no keys for gate-1 on the stick" in result.output
+
+
+def test_keys_that_are_refused_are_not_good_though_every_list_is(
+    run: Run, installed: Path, inbox: Path, stick: Path
+) -> None:
+    with sync_that_says(installed, inbox, good(keys="invalid")):
+        result = run("lists", "take", "--config", installed, stick)
+    assert result.exit_code == 1 and "keys for gate-1: damaged" in result.output
+
+
+@pytest.mark.parametrize("reason", [*lists.WORDS, "something_new"])
+def test_every_reason_has_words(reason: str) -> None:
+    words = lists._in_words(reason)
+    assert len(words) > 20 and not words.startswith(";")
+
+
+def test_when_sync_does_not_run_the_lists_lie_ready_and_it_says_what_to_do(
+    run: Run, installed: Path, inbox: Path, stick: Path
+) -> None:
+    for _ in range(3):
+        result = run("lists", "take", "--config", installed, stick)
+        assert result.exit_code == 1
+        assert "sync of gate-1 is not running" in result.output and "start it" in result.output
+    (one,) = inbox.iterdir()
+    assert one in sticks(inbox), "the newest alone"
+    assert stat.S_IMODE(inbox.stat().st_mode) == stat.S_IMODE(one.stat().st_mode) == 0o2770
+    assert {stat.S_IMODE(path.stat().st_mode) for path in one.iterdir()} == {0o660}
+
+
+def test_no_answer_in_time_is_said(tmp_path: Path) -> None:
+    now = [0.0]
+    with pytest.raises(SetupProblem, match="has not answered within 30 s"):
+        lists.wait_for_answer(
+            tmp_path,
+            "stick-0000000000000000",
+            seconds=30,
+            wait=lambda s: now.__setitem__(0, now[0] + s),
+            now_s=lambda: now[0],
+        )
+    assert 30 <= now[0] < 31
+
+
+# ----------------------------------------------------------------------- sticks that do not do
+
+
+def _shorter(stick: Path) -> None:
+    path = stick / "list-school-7-people"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _longer(stick: Path) -> None:
+    with (stick / "list-school-7-people").open("ab") as file:
+        file.write(b"x")
+
+
+def _frame(stick: Path) -> None:
+    path = stick / "list-school-7-people"
+    path.write_bytes(b"\x00\x00\x00\xff" + path.read_bytes()[4:])
+
+
+def _huge_frame(stick: Path) -> None:
+    path = stick / "list-school-7-people"
+    path.write_bytes(b"\x7f" + path.read_bytes()[1:])
+
+
+def _gone(stick: Path) -> None:
+    (stick / "list-school-7-settings").unlink()
+
+
+def _link(stick: Path) -> None:
+    (stick / "list-school-7-settings").unlink()
+    (stick / "list-school-7-settings").symlink_to("/etc/shadow")
+
+
+def _pipe(stick: Path) -> None:
+    (stick / "list-school-7-settings").unlink()
+    os.mkfifo(stick / "list-school-7-settings")
+
+
+def _folder(stick: Path) -> None:
+    (stick / "list-school-7-settings").unlink()
+    (stick / "list-school-7-settings").mkdir()
+
+
+def _index(**changes: Any) -> Any:
+    def spoil(stick: Path) -> None:
+        path = stick / STICK_INDEX
+        told = json.loads(path.read_bytes())
+        for one in told["files"]:
+            if one["name"] == "list-school-7-people":
+                one.update(changes)
+        path.write_text(json.dumps(told))
+
+    return spoil
+
+
+def _text(text: bytes) -> Any:
+    return lambda stick: (stick / STICK_INDEX).write_bytes(text)
+
+
+SPOILT = {
+    "shorter": (_shorter, "list-school-7-people", "and its index says"),
+    "longer": (_longer, "list-school-7-people", "and its index says"),
+    "a wrong frame": (_frame, "list-school-7-people", "where 1 to 65536 are possible"),
+    "a huge frame": (_huge_frame, "list-school-7-people", "where 1 to 65536 are possible"),
+    "a file that is gone": (_gone, "list-school-7-settings", "cannot be read"),
+    "a link": (_link, "list-school-7-settings", "cannot be read"),
+    "a pipe": (_pipe, "list-school-7-settings", "not a file"),
+    "a folder": (_folder, "list-school-7-settings", "not a file"),
+    "no index": (lambda stick: (stick / STICK_INDEX).unlink(), str(STICK_INDEX), "name the folder"),
+    "an empty index": (_text(b""), STICK_INDEX, "not an index of a stick"),
+    "a deep index": (_text(b"[" * 50_000), STICK_INDEX, "not an index of a stick"),
+    "a long index": (_text(b" " * 70_000), STICK_INDEX, "70000 bytes, more than"),
+    "many files": (
+        _text(
+            json.dumps(
+                {
+                    "files": [
+                        {"name": f"f{n}", "what": "root", "size_bytes": 1} for n in range(401)
+                    ],
+                    "made_utc_ms": 1,
+                }
+            ).encode()
+        ),
+        STICK_INDEX,
+        "names 401 files",
+    ),
+    "a name that leads out": (_index(name="../../etc/shadow"), STICK_INDEX, "is no name of a file"),
+    "a name in another folder": (_index(name="a/../../x"), STICK_INDEX, "is no name of a file"),
+    "a name that is hidden": (_index(name=".x"), STICK_INDEX, "is no name of a file"),
+    "a size of nothing": (_index(size_bytes=0), STICK_INDEX, "where 1 to"),
+    "a size without end": (_index(size_bytes=10**12), STICK_INDEX, "where 1 to"),
+    "a name twice": (_index(name="list-school-7-settings"), STICK_INDEX, "names a file twice"),
+    "another site's": (
+        lambda stick: _other_site(stick),
+        "school-8/people",
+        "bring the stick of its site",
+    ),
+}
+
+
+def _other_site(stick: Path) -> None:
+    path = stick / STICK_INDEX
+    path.write_text(path.read_text().replace("school-7/", "school-8/"))
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_a_stick_that_does_not_do_is_told_and_nothing_is_left_in_the_inbox(
+    run: Run, installed: Path, inbox: Path, stick: Path, what: str
+) -> None:
+    spoil, place, words = SPOILT[what]
+    spoil(stick)
+    result = run("lists", "take", "--config", installed, stick)
+    assert result.exit_code == 1 and "Traceback" not in result.output
+    assert place in result.output and words in result.output, result.output
+    assert not inbox.exists() or list(inbox.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there(run: Run, installed: Path, tmp_path: Path) -> None:
+    result = run("lists", "take", "--config", installed, tmp_path / "none")
+    assert result.exit_code == 1 and "none" in result.output
+
+
+def test_more_than_any_list_can_be_is_not_copied(
+    run: Run, installed: Path, inbox: Path, stick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lists, "INBOX_BYTES_MAX", 100_000)
+    result = run("lists", "take", "--config", installed, stick)
+    assert result.exit_code == 1 and "more than 100000" in result.output
+    assert not inbox.exists()
+
+
+def test_a_disk_without_room_is_said_before_it_is_full(
+    run: Run, installed: Path, inbox: Path, stick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(installed.parent)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=500_000))
+    result = run("lists", "take", "--config", installed, stick)
+    assert result.exit_code == 1 and "500000 bytes free" in result.output
+    assert list(inbox.iterdir()) == []
+
+
+def test_killed_while_it_copies_it_leaves_nothing_that_sync_would_take(
+    run: Run, installed: Path, inbox: Path, stick: Path
+) -> None:
+    """At every file it opens; the next call cleans up behind it."""
+    from edge.config import load
+
+    settings = load(installed)
+    chosen = lists.choose(stick, settings)
+    whole = 0
+    for step in range(1, 60):
+        child = os.fork()
+        if child == 0:
+            _die_at(step)
+            lists.put(stick, chosen, inbox)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        for one in sticks(inbox):
+            whole += 1
+            for part in chosen.index.files:
+                assert (one / part.name).read_bytes() == (stick / part.name).read_bytes()
+            assert (one / STICK_INDEX).exists()
+        assert len(sticks(inbox)) <= 1
+        if os.WIFEXITED(status):
+            break
+    else:
+        raise AssertionError("it never came to its end")
+    assert step > 8 and whole >= 1
+    assert not [path for path in inbox.iterdir() if path.name.startswith(COPYING)]
+
+
+def _die_at(step: int) -> None:
+    """SIGKILL at the `step`-th time this child touches a file."""
+    import signal
+    import sys
+
+    left = step
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal left
+        if event in ("open", "os.rename", "os.remove", "os.mkdir", "os.chmod"):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
