@@ -50,7 +50,7 @@ from tests.support.times import NOON_MS
 SITE = "school-7"
 DEVICE = "till-1"
 PEOPLE, MONEY, MENU, SETTINGS = (f"{SITE}/{n}" for n in ("people", "money", "menu", "settings"))
-ROLES = ("list", "freshness", "order")
+ROLES = ("list", "freshness", "order", "release")
 CARDHOLDER, CREDENTIAL, HOT, ACCOUNT, PRODUCT, SITE_KIND, SCHEDULE = 1, 2, 3, 16, 32, 48, 49
 FIRST_DAY_S = 1_700_000_000
 LAST_DAY_S = 1_900_000_000
