@@ -3,7 +3,7 @@
 Every rule is `pos`'s; the green light comes after the commit, and an unlit sale is not charged: a
 start voids what was sold and never shown. Where facts of another till are on their way here, a
 card waits for them; a basket above the cap is held first, and the hold waits for the other tills:
-in `step`, two seconds at most, and there it is sold or released. What is done without
+in `step`, for so long as `pos/cover.py` says, and there it is sold or refused. What is done without
 a card (voids, groups, the day's end) is `till_desk.py`'s.
 """
 
@@ -32,11 +32,7 @@ from edge.offline_cache.record import Journal
 from edge.pos.basket import BasketProblem
 from edge.pos.cashier import CashierView, cashier_view
 from edge.pos.cover import WAIT_MS_MAX, patience_ms
-from edge.pos.decision import (
-    HeldAmount,
-    PurchaseDecision,
-    decide_purchase,
-)
+from edge.pos.decision import HeldAmount, PurchaseDecision, decide_purchase
 from edge.pos.till import DateProblem, Notice, TapAnswer, TillState, Wish
 from edge.pos.without_card import decide_without_card
 from edge.readers.reader import CardRead, ReadFailure
@@ -105,6 +101,8 @@ class Counter:
         if self.busy:
             return BUSY
         known = self.business_date(moment) is not None
+        if collect and Tender.PREORDER not in self.tenders:
+            return "this till hands over no orders"  # On account, it would be paid for once more.
         if collect:
             self.state = self.state.collect(date_known=known, now_ms=moment.mono_ms)
         else:
@@ -207,12 +205,11 @@ class Counter:
         self._decide_first(presentation, "", moment, cardholder_id=cardholder_id)
         return ""
 
-    def sell_without_card(self, moment: Moment, *, feed: bool = False) -> str:
-        """The basket is paid into the drawer; with `feed` it is an emergency meal for a child whom
-        no list names, by a supervisor's word. "" or why not."""
-        wish = self.state.wish if feed else Wish()
-        assert wish.ask.emergency or not feed, "a supervisor answers for it"
-        if not feed and Tender.CASH not in self.tenders:
+    def sell_without_card(self, moment: Moment, feed: Wish | None = None) -> str:
+        """The basket is paid into the drawer; with `feed`, a supervisor's word for this once, it is
+        an emergency meal for a child whom no list names. "" or why not."""
+        assert feed is None or feed.ask.emergency, "a supervisor answers for it"
+        if feed is None and Tender.CASH not in self.tenders:
             return "this till takes no cash"
         if self.busy:
             return BUSY
@@ -233,7 +230,8 @@ class Counter:
             basket=deciding.basket,
             date=date,
             slot=self.slot(moment),
-            wish=wish,
+            wish=feed or Wish(),
+            menu=self.cache.small.menu,
         )
         minor_max = self._conditions.policy().emergency_minor_max if feed else None
         decision = decide_without_card(deciding.basket, moment.now(), emergency_minor_max=minor_max)
@@ -295,6 +293,7 @@ class Counter:
             date=date,
             slot=slot,
             wish=self._conditions.allowed(self.state.wish),
+            menu=self.cache.small.menu,
             cardholder_id=cardholder_id,
         )
         decision = self._decide(tap, view, moment, None)
@@ -333,7 +332,7 @@ class Counter:
             base = self.standing.new_base() if decision.sold else None
             with self.journal.record(moment) as recording:
                 self._counters.write(recording.db)
-                about = tap.about(view, decision, self.cache.small.menu, cashier)
+                about = tap.about(view, decision, cashier)
                 fields, site = recording.stamp(moment) | about, self.journal.site
                 recording.add(decided(fields, tap, view, decision, site=site, hold=held))
                 recorded = recording.head
@@ -399,6 +398,12 @@ class Counter:
         assert waiting is not None
         tap, hold = waiting.tap, waiting.hold
         view = self._conditions.view(tap.presentation.credential_id, moment, tap.cardholder_id)
+        if tap.wish.collects and not self._conditions.are_due(tap, view, self.state.order):
+            # Handed over elsewhere meanwhile: what nobody rang up is not sold instead.
+            left = self._conditions.ordered(view, tap.date, tap.slot, tap.wish)
+            self._end_waiting(moment, "cancelled")
+            self.state = self.state.lacking(left, _who(view), now_ms=moment.mono_ms)
+            return
         decision = self._decide(tap, view, moment, hold)
         same_life = hold is None or hold.epoch == self.journal.epoch
         if decision.sold and same_life:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from edge.agent import Agent
-from edge.counter import Counter, Line
+from edge.counter import BUSY, Counter, Line
 from edge.model import CorruptData, DeviceFault, Moment, SupervisedAct, Tender
 from edge.pos.basket import GRAMS_MAX
 from edge.pos.cashier import format_minor
@@ -164,6 +164,8 @@ def _emergency(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Mom
     cardholder_id, nobody = _text(body, "cardholder"), body.get("nobody") is True
     if nobody and cardholder_id:
         return _refuse('"cardholder" and "nobody" cannot both be')
+    if till.busy:
+        return _refuse(BUSY)  # Before the word is used up.
     supervisor = till.staff.supervise(moment, SupervisedAct.EMERGENCY)
     if not supervisor:
         return _refuse(NO_SUPERVISOR)
@@ -172,10 +174,9 @@ def _emergency(till: Counter, _desk: TillDesk, body: dict[str, Any], moment: Mom
         supervisor=supervisor,
         cardholder_id=cardholder_id or till.state.wish.cardholder_id,
     )
-    problem = till.wish(wish, moment)
-    if nobody:
-        return _done(problem or till.sell_without_card(moment, feed=True))
-    problem = problem or till.charge(moment)
+    if nobody:  # Now or not at all: the next card is somebody else's.
+        return _done(till.sell_without_card(moment, wish))
+    problem = till.wish(wish, moment) or till.charge(moment)
     if not problem and cardholder_id:
         problem = till.serve_person(cardholder_id, moment)
     return _done(problem)
@@ -186,6 +187,8 @@ def _override(till: Counter, _desk: TillDesk, _body: dict[str, Any], moment: Mom
     """A supervisor answers for this basket though it may hold an allergen, for one child."""
     if not till.state.basket.lines:
         return _refuse("ring the basket up first")
+    if till.busy:
+        return _refuse(BUSY)
     supervisor = till.staff.supervise(moment, SupervisedAct.OVERRIDE_ALLERGENS)
     if not supervisor:
         return _refuse(NO_SUPERVISOR)
@@ -222,9 +225,10 @@ def _unshown(state: TillState) -> TillState:
     return state
 
 
-def _sale_key(till: Counter, body: dict[str, Any]) -> SaleKey:
+def _sale_key(till: Counter, desk: TillDesk, body: dict[str, Any], moment: Moment) -> SaleKey:
+    """Without `device` this till, without `epoch` the one in which that till sells now."""
     device = _text(body, "device") or till.cache.device
-    return device, _text(body, "epoch") or till.journal.epoch, _number(body, "sale")
+    return device, _text(body, "epoch") or desk.epoch_of(device, moment), _number(body, "sale")
 
 
 @_by_cashier
@@ -237,7 +241,7 @@ def _refund(till: Counter, desk: TillDesk, body: dict[str, Any], moment: Moment)
     chosen = _chosen(body)
     if isinstance(chosen, str):
         return _refuse(chosen)
-    fact = desk.refund(_sale_key(till, body), why, moment, chosen=chosen)
+    fact = desk.refund(_sale_key(till, desk, body, moment), why, moment, chosen=chosen)
     if isinstance(fact, str):
         return _refuse(fact)
     back: dict[str, int] = {}
@@ -247,9 +251,9 @@ def _refund(till: Counter, desk: TillDesk, body: dict[str, Any], moment: Moment)
 
 
 @_by_cashier
-def _sale(till: Counter, desk: TillDesk, body: dict[str, Any], _moment: Moment) -> Answer:
+def _sale(till: Counter, desk: TillDesk, body: dict[str, Any], moment: Moment) -> Answer:
     """One sale of this till or another: its lines, and how many of each can be given back."""
-    key = _sale_key(till, body)
+    key = _sale_key(till, desk, body, moment)
     found = desk.sale_left(key)
     if isinstance(found, str):
         return _refuse(found)
@@ -379,7 +383,9 @@ def _chosen(body: dict[str, Any]) -> dict[tuple[str, int], int] | str | None:
     chosen: dict[tuple[str, int], int] = {}
     for item in found:
         match item:
-            case [str(product), int(price), int(pieces)] if (product, price) not in chosen:
+            case [str(product), int(price), int(pieces)] if not (
+                isinstance(price, bool) or isinstance(pieces, bool) or (product, price) in chosen
+            ):
                 chosen[product, price] = pieces
             case _:
                 return wrong

@@ -5,7 +5,7 @@ Gathers from lists in force; decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -25,9 +25,10 @@ from edge.offline_cache.lookup import Cache
 from edge.pos.decision import PurchasePolicy, due_preorders
 from edge.pos.entitlement import current_slot
 from edge.pos.ledger import MINUTES_PER_DAY
-from edge.pos.ordered import Order, compose
+from edge.pos.ordered import Order, OrderedLine, compose
 from edge.pos.tender import USUAL_TENDERS
 from edge.pos.till import Wish
+from edge.till_facts import Tap
 
 NAMES_MAX: Final = 10_000  # Our choice: a kitchen's dishes of many years.
 NOTHING_HELD: Final = PurchaseView(
@@ -92,8 +93,10 @@ class Conditions:
         return site.tenders
 
     def allowed(self, wish: Wish) -> Wish:
-        """What was asked for, as far as this till may. Cash is no matter of cards."""
-        chosen = [one for one in wish.ask.tenders if one in self.tenders]
+        """What was asked for, as far as this till may. Cash is no matter of cards, and an order is
+        handed over as one."""
+        asked = (Tender.PREORDER, *wish.ask.tenders) if wish.collects else wish.ask.tenders
+        chosen = [one for one in asked if one in self.tenders]
         by_card = tuple(one for one in chosen if one is not Tender.CASH)
         return replace(wish, ask=replace(wish.ask, tenders=by_card or (Tender.ENTITLEMENT,)))
 
@@ -130,6 +133,13 @@ class Conditions:
         prepared = replace(wish.prepared, given=wish.ask.given)
         due = due_preorders(view, date, slot)
         return compose(due, self._cache.small.products, self._names, prepared)
+
+    def are_due(self, tap: Tap, view: PurchaseView, lines: Iterable[OrderedLine]) -> bool:
+        """Whether all of these that were ready to be handed over are still to be."""
+        if view.cardholder is None:
+            return True  # The card's own reason comes first.
+        due = {one.preorder_id for one in due_preorders(view, tap.date, tap.slot)}
+        return due >= {line.preorder_id for line in lines if line.need is None}
 
     def note_names(self) -> None:
         """A menu is in force: its dishes are known by name when it is not any more."""

@@ -178,6 +178,13 @@ class TillDesk:
             here = tuple(fact for fact in facts if fact is not None)
         return sale, here + self._cache.peers_undone(*sold)
 
+    def epoch_of(self, device: str, moment: Moment) -> str:
+        """The epoch in which a till sells now, as far as is known; nobody reads it off a slip."""
+        if device == self._cache.device:
+            return self._journal.epoch
+        state = self._cache.peer_states(moment).get(device)
+        return state.lives[-1].epoch if state is not None and state.lives else ""
+
     def sales(self) -> Iterator[SaleFact]:
         """Sales of this shift that stand, newest last."""
         db = self._journal.writer.db

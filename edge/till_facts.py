@@ -42,13 +42,13 @@ class Tap:
     date: str
     slot: str
     wish: Wish
+    menu: VersionMark | None  # In force as the card was shown, and in the basket's prices.
     cardholder_id: str = ""  # Pointed at by name: there was no card.
 
     def about(
         self,
         view: PurchaseView,
         decision: PurchaseDecision,
-        menu: VersionMark | None,
         cashier: str,
     ) -> dict[str, Any]:
         """What a fact says of it, sold or refused."""
@@ -61,7 +61,7 @@ class Tap:
             "business_date": self.date,
             "people": mark(view.people),
             "money": mark(view.money),
-            "menu": menu,
+            "menu": self.menu,
             "caveats": decision.caveats,
             "cashier": cashier,
         }

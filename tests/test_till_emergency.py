@@ -126,3 +126,37 @@ def test_such_a_meal_is_voided_and_given_back_to_who_paid(
         assert z["total_minor_by_tender"] == {"emergency": 8_500}, "the first stands in the totals"
         assert z["refunded_minor_by_tender"] == {"emergency": 8_500}
         assert z["overrides_by_cashier"] == {"cook": 2}
+
+
+def test_a_word_for_a_child_whom_no_list_names_is_for_no_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came to nothing; whoever's card is next pays for itself."""
+    with open_till(tmp_path, monkeypatch, Lists()) as till:
+        till.hear(OTHER)
+        till.ask("ring", lines=[["soup", 1]])
+        till.staff.super_ = "boss"
+        counter = till.bench.agent.till
+        assert counter is not None
+        with monkeypatch.context() as patched:
+            patched.setattr(counter.standing, "ready", lambda _moment: False)
+            assert not till.ask("emergency", nobody=True)["ok"]
+        assert till.ask("charge")["ok"]
+        till.bench.step(10)
+        till.bench.tap(5)
+        sale = till.last()
+        assert isinstance(sale, SaleFact)
+        assert (sale.tender, sale.supervisor) == (Tender.ACCOUNT, "")
+
+
+def test_a_word_is_not_used_up_while_a_card_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_till(tmp_path, monkeypatch, Lists()) as till:
+        till.hear(OTHER, head=1)
+        assert till.sell(3, ("soup", 1))["state"] == "waiting"
+        till.staff.super_ = "boss"
+        for request in ("emergency", "override_allergens"):
+            refused = till.ask(request)
+            assert not refused["ok"] and "other tills" in refused["error"]
+        assert till.staff.super_ == "boss"

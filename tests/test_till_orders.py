@@ -221,3 +221,45 @@ def test_what_was_made_ready_for_one_child_is_not_handed_to_another(
         assert needs(collect(till, 3)) == [("salad", "weight")], "nor is the former weight kept"
         till.bench.step(301_000)
         assert till.bench.screen()["order"] == [], "left alone"
+
+
+def test_an_order_is_handed_over_as_one_whatever_else_was_to_pay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not on account, at the menu's price, and still due."""
+    with open_till(tmp_path, monkeypatch, lists(("compote", 1, 2_000))) as till:
+        till.hear(OTHER)
+        assert till.ask("tender", tenders=["account"])["ok"]
+        till.bench.step(5_000)
+        assert till.ask("charge", collect=True)["ok"]
+        assert till.ask("tender", tenders=["account"])["ok"], "and once more"
+        assert shown(till)["state"] == "sold"
+        assert (sale(till).tender, sale(till).total_minor) == (Tender.PREORDER, 2_000)
+        assert sale(till).preorders == (PreorderUse(preorder="o1"),)
+
+
+def test_a_till_that_hands_over_no_orders_sells_none_instead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ordered = lists(("compote", 1, 2_000), site=site(tenders=(Tender.ACCOUNT,)))
+    with open_till(tmp_path, monkeypatch, ordered) as till:
+        till.hear(OTHER)
+        refused = till.ask("charge", collect=True)
+        assert not refused["ok"] and "no orders" in refused["error"]
+        assert shown(till)["state"] == "notice" and till.facts() == []
+
+
+def test_a_supervisors_word_for_a_basket_is_not_for_an_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ordered = lists(("bar", 1, 7_000), allergens=("nuts",))
+    with open_till(tmp_path, monkeypatch, ordered) as till:
+        till.hear(OTHER)
+        for word in ("emergency", "override_allergens"):
+            till.bench.step(5_000)
+            assert till.ask("ring", lines=[["soup", 1]])["ok"]
+            till.staff.super_ = "boss"
+            assert till.ask(word)["ok"]
+            assert collect(till)["reason"] == "purchase.allergen"
+            assert not any(isinstance(fact, SaleFact) for fact in till.facts())
+            till.ask("cancel")

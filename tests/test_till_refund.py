@@ -64,7 +64,8 @@ def test_pieces_come_back_until_none_is_left(
         assert not back(till, (SOUP, 2), sale=sale.sequence)["ok"], "one is left"
         assert not back(till, (("soup", 8_400), 1), sale=sale.sequence)["ok"], "no such price"
         assert not back(till, (("tea", 100), 1), sale=sale.sequence)["ok"], "no such line"
-        assert not back(till, (SOUP, -1), sale=sale.sequence)["ok"]
+        for wrong in (-1, 0, True):  # What is no number could not be read back from the fact.
+            assert not back(till, (SOUP, wrong), sale=sale.sequence)["ok"]
         till.staff.super_ = ""
         assert not till.ask("refund", why="cold", sale=sale.sequence)["ok"], "nobody answers for it"
         rest = back(till, sale=sale.sequence)
@@ -150,6 +151,7 @@ def test_a_sale_of_another_till_is_given_back_but_not_its_coins(
         ]
         till.take(OTHER, *theirs)
         at = {"device": OTHER, "epoch": PEER_EPOCH}
+        assert till.ask("sale", device=OTHER, sale=1)["epoch"] == PEER_EPOCH, "no slip tells it"
         assert back(till, (SOUP, 1), sale=1, **at)["ok"]
         refused = back(till, (SOUP, 1), sale=2, **at)
         assert not refused["ok"] and "drawer" in refused["error"]

@@ -9,18 +9,21 @@ facts are stored as sync stores them, and time that is passed in; facts are read
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from edge.messages import Fact, HoldReleased, SaleFact, SaleRefused
+from edge.messages import Fact, HoldReleased, PreorderRow, PreorderUse, SaleFact, SaleRefused
+from edge.messages import VersionMark as Mark
 from edge.model import PurchaseReason
 from edge.offline_cache import till_books
 from edge.pos.cover import START_MS, WAIT_MS_MAX
 from hil.bench.station import DEVICE
 from tests.support import facts
-from tests.support.tills import OTHER, PEER_EPOCH, THIRD, Lists, Till, open_till
+from tests.support.tills import LUNCH, OTHER, PEER_EPOCH, THIRD, Lists, Till, open_till
 
 SMALL, LARGE = ("compote", 1), ("soup", 4)  # Below the cap, and above it.
 
@@ -181,3 +184,57 @@ def test_nothing_else_begins_meanwhile(till: Till) -> None:
     till.bench.step(100)
     (sale,) = till.facts()
     assert isinstance(sale, SaleFact) and sale.account == "a00000003"
+
+
+@pytest.mark.parametrize("price_minor", [2_500, 40_000])  # Waits for facts alone, and with a hold.
+def test_an_order_collected_elsewhere_meanwhile_is_not_sold_instead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, price_minor: int
+) -> None:
+    """What was missing is that the other till has handed it over: nobody rang anything up here."""
+    order = PreorderRow(
+        business_date="2026-03-08", slot=LUNCH, lines=(("compote", 1, price_minor),), charged=False
+    )
+    with open_till(tmp_path, monkeypatch, Lists(orders={(3, "o1"): order})) as till:
+        till.hear(OTHER, head=0 if price_minor > 30_000 else 1)
+        till.bench.step(5_000)
+        assert till.ask("charge", collect=True)["ok"]
+        till.bench.step(10)
+        till.bench.tap(3)
+        assert till.bench.screen()["state"] == "waiting"
+        there = msgspec.structs.replace(
+            facts.sale(
+                facts.stamp(1, "", device=OTHER, epoch=PEER_EPOCH),
+                account="a00000003",
+                amounts=(("hot", price_minor),),
+            ),
+            cardholder="c00000003",
+            preorders=(PreorderUse(preorder="o1"),),
+        )
+        till.hear(OTHER, head=1)
+        till.take(OTHER, there)
+        till.cover(OTHER)
+        till.bench.step(100)
+        assert till.bench.screen()["reason"] == "notice.nothing_due"
+        assert kinds(till) == (["hold", "hold_released"] if price_minor > 30_000 else [])
+        till.bench.step(WAIT_MS_MAX)
+        assert not any(isinstance(fact, SaleFact) for fact in till.facts())
+
+
+def test_a_menu_that_comes_meanwhile_is_not_the_sales(till: Till) -> None:
+    """The price is of the menu in force as the card was shown, and so the fact says."""
+    till.hear(OTHER, head=1)
+    assert till.sell(3, SMALL)["state"] == "waiting"
+    cache = till.bench.agent.parts.cache
+    before = cache.small.menu
+    assert before is not None
+    dearer = {
+        name: replace(one, price_minor=one.price_minor + 100)
+        for name, one in cache.small.products.items()
+    }
+    later = Mark(before.list_epoch, before.number + 1)
+    cache.small = replace(cache.small, products=dearer, menu=later)
+    till.bench.step(10)
+    till.take(OTHER, theirs())
+    sale = till.last()
+    assert isinstance(sale, SaleFact)
+    assert (sale.total_minor, sale.menu) == (2_500, before)

@@ -143,8 +143,8 @@ REASON_TEXTS: Mapping[PurchaseReason, Text] = MappingProxyType(
             ),
             _reason(
                 PurchaseReason.CAP,
-                "Слишком большая сумма без связи с другими кассами",
-                "Too large an amount while the other tills are not heard",
+                "Нет связи с другими кассами: столько со счёта сейчас не продать",
+                "The other tills are not heard: so much cannot be sold on account now",
             ),
             _reason(PurchaseReason.AUTHORIZED, "Продано", "Sold"),
         )
@@ -246,8 +246,8 @@ NOTICE_TEXTS: Mapping[Notice, Text] = MappingProxyType(
         ),
         Notice.NOTHING_DUE: Text(
             key="notice.nothing_due",
-            ru="На этот приём пищи ничего не заказано",
-            en="Nothing was ordered for this meal",
+            ru="На этот приём пищи заказа нет, или он уже выдан",
+            en="No order for this meal, or it was handed over already",
         ),
         Notice.ORDER_WEIGH: Text(
             key="notice.order_weigh",

@@ -87,9 +87,13 @@ def give_back(
         return RefundProblem.NOT_SOLD
     lines = tuple(left[key].line.of(quantity) for key, quantity in chosen.items())
     of_purses = {p.purse for p in sale.postings}
+    if len(of_purses) == 1:
+        purses = {line.product: next(iter(of_purses)) for line in sale.lines}
+    elif not _tells_purses(sale, purses):
+        return RefundProblem.PURSE
     amounts: Counter[str] = Counter()
     for line in lines:
-        purse = next(iter(of_purses)) if len(of_purses) == 1 else purses.get(line.product)
+        purse = purses.get(line.product)
         if purse is None:
             return RefundProblem.PURSE
         amounts[purse] += line.amount_minor
@@ -102,6 +106,19 @@ def give_back(
     if not sale.account and tenders & {Tender.ACCOUNT, Tender.PREORDER}:
         return RefundProblem.NO_ACCOUNT
     return GivenBack(lines=lines, tenders=parts, postings=_postings(sale, parts))
+
+
+def _tells_purses(sale: SaleFact, purses: Mapping[str, str]) -> bool:
+    """Whether the sale can have been paid from these: a menu may have moved a dish since."""
+    due: Counter[str] = Counter()
+    for posting in sale.postings:
+        due[posting.purse] += max(0, posting.amount_minor)
+    for line in sale.lines:
+        if line.product in purses:
+            due[purses[line.product]] -= line.amount_minor
+    if any(line.product not in purses for line in sale.lines):
+        return min(due.values(), default=0) >= 0  # The rest was for what the menu has no more.
+    return not any(due.values())
 
 
 def _parts(

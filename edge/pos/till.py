@@ -73,7 +73,7 @@ class Notice(StrEnum):
     CARD_BAD_MAC = "card_bad_mac"
     CARD_REPLAYED = "card_replayed"
     CARD_UNSAFE_CONFIGURATION = "card_unsafe_configuration"
-    NOTHING_DUE = "nothing_due"  # Nothing was ordered for this person and slot.
+    NOTHING_DUE = "nothing_due"  # No order is due to this person in this slot.
     ORDER_WEIGH = "order_weigh"  # Something ordered is weighed first.
     ORDER_OFF_MENU = "order_off_menu"  # Something ordered is not on the menu in force.
     NOT_RECORDED = "not_recorded"  # The decision could not be committed, so it does not count.
@@ -200,7 +200,8 @@ class TillState:
 
     def collect(self, *, date_known: bool, now_ms: int) -> TillState:
         """Await a card whose pre-orders are to be handed over; what was rung up is put away."""
-        state = replace(self._edited(Basket(), now_ms), wish=replace(self.wish, collects=True))
+        wish = replace(_without_word(self.wish), collects=True)
+        state = replace(self._edited(Basket(), now_ms), wish=wish)
         if not date_known:
             return state._noticed(Notice.DATE_NEEDED, now_ms)
         return replace(state, charged_at_ms=now_ms)

@@ -191,6 +191,11 @@ class Preorders:
             owner = next((o.account for o in orders if not o.charged), losses(self._site))
             self._post("owed", entered, move(owner, place, purse, too_much), now_ms)
 
+    def lost_minor(self, sale: Entered, purse: str) -> int:
+        """What our losses paid of this sale, as nobody's account was charged for it."""
+        entry = self._ledger.postings_of(f"owed:{sale.reference}#{purse}")
+        return -sum(p.amount_minor for p in entry if p.account == losses(self._site))
+
     def undo(self, entered: Entered, sale: SaleFact, now_ms: int) -> None:
         """The sale was voided: nothing was handed over, and the meals stand as before it. What was
         charged for them lies where the voided sale and this put it: on `preorders:<site>`."""

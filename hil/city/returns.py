@@ -2,10 +2,11 @@
 
 A void must be the sale's postings with the other sign, and happens once; what it gives back is what
 was posted, suspense included. A refund gives back at most what each payer paid in money: the
-account (a charged pre-order is the account's again), the drawer, the city's own emergency account;
-a meal by right never. One that names lines gives back no more pieces of a line than were sold for
-money, all refunds of the sale together. It may come before its sale, which another till recorded:
-then it lies in suspense as `unknown_sale` until that comes.
+account (a charged pre-order is the account's again; what our losses paid, as an order was handed
+out twice, is not), the drawer, the city's own emergency account; a meal by right never. One that
+names lines gives back no more pieces of a line than were sold for money, all refunds of the sale
+together. It may come before its sale, which another till recorded: then it lies in suspense as
+`unknown_sale` until that comes.
 """
 
 from __future__ import annotations
@@ -109,6 +110,9 @@ class Returns:
         if given is None:
             return SuspenseReason.BAD_AMOUNTS
         paid, back = paid_in_money(sold, site), self._refunded(sale)
+        for payee, purse in list(paid):
+            if payee == sold.account:
+                paid[payee, purse] -= self._preorders.lost_minor(sale, purse)
         if any(back[place] + amount > paid[place] for place, amount in given.items()):
             return SuspenseReason.REFUNDED_ALREADY
         if not self._lines_left(sale, sold, fact):

@@ -104,7 +104,7 @@ def _senders(core: CityCore, devices: object) -> list[Sender]:
         return list(known.values())[:DEVICES_MAX]
     if not isinstance(devices, list) or len(devices) > DEVICES_MAX:
         raise Refused(400, "devices is no list of names", f"name up to {DEVICES_MAX} devices")
-    unknown = [device for device in devices if device not in known]
+    unknown = [one for one in devices if not isinstance(one, str) or one not in known]
     if unknown:
         words = f"no device {unknown[0]!r:.80} at {core.site}, or it is revoked"
         raise Refused(404, words, "enrol it first; see GET /status")

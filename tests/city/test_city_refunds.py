@@ -18,6 +18,7 @@ from edge.messages import Refund, SaleFact, SaleLine, Void, decode_fact
 from edge.model import Tender
 from hil.city.intake import CityCore
 from tests.city.sham import EPOCH, SITE, TODAY, Sham, make_core
+from tests.city.test_city_debits import Town, charged, collect
 from tests.city.till_books import (
     ANNS,
     BREAKFAST,
@@ -237,8 +238,24 @@ def test_coins_go_back_as_coins_and_what_was_ordered_to_the_account(
     back(till, 3, 1, **cash)
     assert reasons(core) == ["refunded_already"], "it was not paid in coins"
     back(till, 3, 1, tender=Tender.PREORDER)
-    assert balance(core) == OPENING + 85_00 and place(core, "losses") == -85_00
+    assert reasons(core) == ["refunded_already"] * 2, "no order was charged for it"
+    assert balance(core) == OPENING and place(core, "losses") == -85_00
     assert place(core, "suspense") == 0
+
+
+def test_an_order_handed_out_twice_is_given_back_once(tmp_path: Path) -> None:
+    """It was charged once. What the other till handed out is our loss, and nobody's to have."""
+    town = Town(tmp_path)
+    preorder = charged(town)
+    for till in town.tills:
+        collect(till, preorder)
+    assert (town.balance(), town.place("losses")) == (OPENING - 85_00, -85_00)
+    for till in reversed(town.tills):
+        sale = len(till.facts)
+        back(till, sale, 1, sale_device=till.device, tender=Tender.PREORDER)
+    assert reasons(town.core) == ["refunded_already"]
+    assert (town.balance(), town.place("losses")) == (OPENING, -85_00)
+    town.core.store.close()
 
 
 @pytest.mark.parametrize(

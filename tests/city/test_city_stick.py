@@ -99,6 +99,7 @@ def test_keys_are_sealed_to_who_is_named_and_who_is_not_revoked(
         ({"devices": ["gate-3"]}, "revoked"),
         ({"devices": ["nobody"]}, "no device 'nobody'"),
         ({"devices": "gate-1"}, "no list of names"),
+        ({"devices": [{}]}, "no device {}"),
         ({"devices": ["x"] * 300}, "no list of names"),
         ({"days": 0}, "days 0"),
         ({"days": 15}, "days 15"),

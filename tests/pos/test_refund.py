@@ -9,6 +9,7 @@ at random until nothing is left. Examples a person reads are in tests/test_till_
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -204,3 +205,20 @@ def _soup() -> Basket:
     basket = Basket().add(product(0))
     assert isinstance(basket, Basket)
     return basket
+
+
+def test_a_dish_that_the_menu_has_moved_to_another_purse_is_not_paid_back_from_there() -> None:
+    dear, cheap = product(0, price_minor=900), product(2, price_minor=400)
+    basket = Basket()
+    for one, purse in ((dear, "hot"), (cheap, "buffet")):
+        more = basket.add(replace(one, purse=purse))
+        assert isinstance(more, Basket)
+        basket = more
+    sale = sale_of(plan_tenders(basket, Ask(), [], []))
+    bun = {("p2", 400): 1}
+    for purses in ({"p0": "hot", "p2": "buffet"}, {"p2": "buffet"}):  # The soup is gone since.
+        back = give_back(sale, (), bun, purses, own=True)
+        assert isinstance(back, GivenBack)
+        assert [(part.purse, part.amount_minor) for part in back.tenders] == [("buffet", 400)]
+    moved = {"p0": "hot", "p2": "hot"}
+    assert give_back(sale, (), bun, moved, own=True) is RefundProblem.PURSE
