@@ -41,13 +41,14 @@ class Arrivals:
         self._welcome_refused = False
         self._log = logs.get("sync")
 
-    def take(self, message: Message) -> None:
-        """One message; the broker may be told afterwards that it is dealt with."""
-        topic = parse(message.topic)
+    def take(self, message: Message) -> bool:
+        """One message; the broker may be told afterwards that it is dealt with. True: it was of our
+        own facts, and the pump has it."""
+        topic, of_facts = parse(message.topic), False
         try:
             if topic is not None and topic.kind is TopicKind.ACK:
                 # Many a second while a backlog drains, and it needs no calendar.
-                self._take_ack(message.payload, self._sync.clock.mono_ms())
+                of_facts = self._take_ack(message.payload, self._sync.clock.mono_ms())
             else:
                 self._take(topic, message.payload, self._sync.clock.moment())
         except CorruptData as problem:
@@ -55,6 +56,7 @@ class Arrivals:
             self._welcome_refused |= kind == TopicKind.WELCOME.value
             self._log.warning("refused", what=kind, reason=str(problem)[:200])
             self._sync.teller.refuse(kind, scope, "invalid")
+        return of_facts
 
     def _take(self, topic: Topic | None, payload: bytes, moment: Moment) -> None:
         downlink = self._sync.downlink
@@ -78,13 +80,14 @@ class Arrivals:
             case _:
                 raise CorruptData("not for a device")
 
-    def _take_ack(self, payload: bytes, now_ms: int) -> None:
+    def _take_ack(self, payload: bytes, now_ms: int) -> bool:
         ack = decode_json(Ack, payload)
         if self._sync.peers.handed_in(ack):
-            return
+            return False
         reason = self._sync.uplink.acknowledged(ack, now_ms)
         if reason:
             self._sync.link.end(reason)
+        return not reason
 
     def _take_welcome(self, payload: bytes, moment: Moment) -> None:
         opened = self._sync.downlink.verifier.open(SignedWhat.WELCOME, decode_signed_lines(payload))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
@@ -125,10 +125,12 @@ class Bridge:
             if link is not None:
                 link.wake()
 
-    def subscribe(self, topics: Sequence[str]) -> None:
-        """QoS 1 on each; `SubscriptionsReady` follows. `DeviceFault` when not connected."""
+    def subscribe(self, topics: Sequence[str], *, at_most_once: Collection[str] = ()) -> None:
+        """QoS 0 on those of them in `at_most_once`, QoS 1 on all others; `SubscriptionsReady`
+        follows. `DeviceFault` when not connected."""
         link = self._connected_link()
-        link.submit(lambda: link.subscribe(tuple(topics)))
+        asked = tuple((topic, 0 if topic in at_most_once else 1) for topic in topics)
+        link.submit(lambda: link.subscribe(asked))
 
     def publish(self, topic: str, payload: bytes, *, qos: int, retained: bool = False) -> int:
         """Taken on for this connection alone: the number that `Published` will carry (QoS 1).
@@ -174,6 +176,11 @@ class Bridge:
                 self._old_protocol.discard(link.endpoint)
             self._link = None
         return events
+
+    @property
+    def has_news(self) -> bool:
+        """`poll` has something. What hangs is found by `poll` alone."""
+        return bool(self._events)
 
     def fileno(self) -> int:
         """Readable when `poll` has something: for a selector."""

@@ -24,7 +24,7 @@ from sync.parts import Parts
 from sync.renewing import Renewing
 from sync.session import PACKET_BYTES_NEEDED, PACKET_HEADER_BYTES
 from sync.telling import Teller
-from sync.topics import TopicKind, own, scopes_of, subscriptions
+from sync.topics import TopicKind, heard_at_most_once, own, scopes_of, subscriptions
 
 HELLO_MS: Final = 15_000  # Our choice: a city that was away answers the next one.
 # Our choice: a plug that shakes costs an attempt in so long.
@@ -92,7 +92,7 @@ class CityLink:
         topics = subscriptions(self._device, scopes_of(settings.site_id, settings.station))
         if self.contact is Contact.TIME:
             topics = (own(self._device, TopicKind.WELCOME),)
-        self._bridge.subscribe(topics)
+        self._bridge.subscribe(topics, at_most_once=heard_at_most_once(self._device))
 
     def greet(self) -> None:
         """The subscriptions are answered: here we are."""

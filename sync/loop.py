@@ -53,6 +53,9 @@ from sync.topics import TopicKind, own, scopes_of, up
 from sync.upkeep import Upkeep
 from sync.uplink import Uplink
 
+# Our choice: while nothing but acknowledgements comes, what goes by the clock may wait so long: its
+# times are seconds, and a backlog leaves in a thousand steps a second.
+REST_MS: Final = 5
 LOOK_MS: Final = 1_000  # house.md: a look every second covers a lost doorbell.
 SWEEP_MS: Final = 60_000  # Our choice: old generations go within a minute of their time.
 ASK_EDGE_MS: Final = 15_000  # Our choice: how old edge's word in health and metrics may be.
@@ -72,7 +75,8 @@ class Sync:
         self._parts = parts
         self._bridge = parts.bridge
         self._started_ms = clock.mono_ms()
-        self._looked_ms = self._health_ms = self._sweep_ms = 0
+        self._looked_ms = self._health_ms = self._sweep_ms = self._rested_ms = 0
+        self._rest_waits = False  # The last step saw to the facts alone.
         self._asked_edge_ms: int | None = None
         self._done: list[Token] = []
         self._up = {stream: up(settings.device_id, stream) for stream in Stream}
@@ -177,11 +181,13 @@ class Sync:
         """Everything that waits."""
         with self._bridge.together():
             self._step(rung=rung)
+        self.uplink.read_on()
 
     def _step(self, *, rung: bool) -> None:
-        for event in self._bridge.poll():
-            self._take(event)
+        of_facts = [self._take(event) for event in self._bridge.poll()]
         moment = self.clock.moment()
+        soon = moment.mono_ms - self._rested_ms < REST_MS
+        self._rest_waits = soon and bool(of_facts) and all(of_facts) and not rung
         self.uplink.settle(moment.mono_ms)
         for answer in self.neighbour.poll():
             if answer.about == EDGE_STATUS:
@@ -199,11 +205,15 @@ class Sync:
         self._bridge.done(*self._done)
         self._done.clear()
         self.inbox.step(moment, rung=rung)
-        self._take_time(moment)
-        self.peers.step(rung=rung)
+        if not self._rest_waits:
+            self._rested_ms = moment.mono_ms
+            self._take_time(moment)
+            self.peers.step(rung=rung)
 
     def due_ms(self) -> int:
         """When `step` is needed at the latest though nothing arrives."""
+        if self._rest_waits:
+            return self._rested_ms + REST_MS
         due = [self._looked_ms + LOOK_MS, self.peers.due_ms(), self.inbox.due_ms()]
         if self.link.next_connect_ms is not None:
             due.append(self.link.next_connect_ms)
@@ -245,8 +255,9 @@ class Sync:
             return
         try:
             reason = self.uplink.pump(self._publish_facts, moment.mono_ms)
-            self.peers.hand_in(self._bridge, self.link.payload_bytes_max)
-            self.downlink.step(self._publish_pull, moment)
+            if not self._rest_waits:
+                self.peers.hand_in(self._bridge, self.link.payload_bytes_max)
+                self.downlink.step(self._publish_pull, moment)
             if reason:
                 self.link.end(reason)
         except DeviceFault as fault:
@@ -256,7 +267,8 @@ class Sync:
 
     # --------------------------------------------------------------------- the connection
 
-    def _take(self, event: BridgeEvent) -> None:
+    def _take(self, event: BridgeEvent) -> bool:
+        """Whether it is about facts that left, and nothing else follows from it."""
         match event:
             case Connected():
                 self.link.take_connected(event)
@@ -265,8 +277,9 @@ class Sync:
                     self.teller.refuse("subscription", topic, "denied")
                 self.link.greet()
             case Message():
-                self.arrivals.take(event)
+                of_facts = self.arrivals.take(event)
                 self._done.append(event.token)
+                return of_facts
             case Disconnected(loss=loss, detail=detail):
                 self.uplink.disconnected()
                 self.downlink.disconnected()
@@ -275,9 +288,11 @@ class Sync:
                 if failure:
                     self.teller.count("broker_refused")
                     self._log.warning("the broker refused a message", reason=failure)
+                return True
             case Oversized():
                 # Without its size: the words of a refusal are few, whatever a stranger sends.
                 self.teller.refuse("message", "", "oversize")
+        return False
 
     # --------------------------------------------------------------- identity and configuration
 

@@ -144,13 +144,13 @@ class Link:
 
     # ------------------------------------------------------------------ commands, submitted
 
-    def subscribe(self, topics: tuple[str, ...]) -> None:
+    def subscribe(self, topics: tuple[tuple[str, int], ...]) -> None:
         assert self._client is not None
         for start in range(0, len(topics), TOPICS_PER_SUBSCRIBE):
             group = topics[start : start + TOPICS_PER_SUBSCRIBE]
-            _, mid = self._client.subscribe([(topic, 1) for topic in group])
+            _, mid = self._client.subscribe(list(group))
             if mid is not None:  # None: the connection is gone, and Disconnected says so.
-                self._subscribing[mid] = group
+                self._subscribing[mid] = tuple(topic for topic, _ in group)
 
     def publish(self, number: int, topic: str, payload: bytes, qos: int, retained: bool) -> None:
         assert self._client is not None

@@ -59,6 +59,11 @@ class Brokers:
         """At least one broker carries what is said."""
         return any(broker.ready for broker in self._brokers)
 
+    @property
+    def has_news(self) -> bool:
+        """Something came that `poll` has not given out."""
+        return any(broker.bridge.has_news for broker in self._brokers)
+
     def use(self, wanted: Iterable[tuple[str, Endpoint]], moment: Moment) -> None:
         """These (device, endpoint), and no others."""
         names = dict.fromkeys(wanted)

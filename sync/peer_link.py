@@ -86,6 +86,7 @@ class PeerLink:
         self._swept_ms = clock.mono_ms()
         self._hand_in_ms = 0
         self._rest_until_ms = 0
+        self._due_ms = 0  # When something waits here by the clock.
         self._store = ""  # The one that reports are heard in.
         self._half_done = False  # The kernel may know of things that are not on disk.
         self._fault = ""
@@ -109,10 +110,12 @@ class PeerLink:
     # ------------------------------------------------------------------------ one step
 
     def step(self, *, rung: bool = False) -> None:
-        """Everything that waits."""
-        moment = self._clock.moment()
-        if moment.mono_ms < self._rest_until_ms:
+        """Everything that waits. Most steps are for the city's sake, and nothing waits here."""
+        now_ms = self._clock.mono_ms()
+        waits = rung or now_ms >= self._due_ms or self._brokers.has_news
+        if not waits or now_ms < self._rest_until_ms:
             return
+        moment = self._clock.moment()
         try:
             if self._half_done:
                 for name, count in self._peers.counters.items():
@@ -126,17 +129,22 @@ class PeerLink:
             self._fault = ""
         except (DeviceFault, CorruptData, SetupProblem) as fault:
             self._start_over(fault, moment)
+        self._due_ms = self._next_ms(moment.mono_ms)
 
     def due_ms(self) -> int:
         """When `step` is needed at the latest though nothing arrives."""
-        now_ms = self._clock.mono_ms()
-        due = [LOOK_MS + (now_ms if self._looked_ms is None else self._looked_ms)]
+        return max(self._rest_until_ms, self._due_ms)
+
+    def _next_ms(self, now_ms: int) -> int:
+        if self._looked_ms is None:
+            return now_ms  # All is to begin anew.
+        due = [self._looked_ms + LOOK_MS]
         connect_ms = self._brokers.due_ms()
         if connect_ms is not None:
             due.append(connect_ms)
         if self._brokers.ready:
             due.append(self._peers.due_ms(now_ms))
-        return max(self._rest_until_ms, min(due))
+        return min(due)
 
     def status(self) -> dict[str, Any]:
         """For the technician: brokers, and who is heard."""

@@ -1,8 +1,9 @@
 """What one batch of facts is made of, read from the file that holds the stream. Decides nothing:
 how much, and from where, the pump has said.
 
-While a backlog leaves, several batches are read at once. Facts never change, so what was read
-ahead stays true; but it is for going on from where the last batch ended, and for nothing else.
+While a backlog leaves, several batches are read at once, and the next ones while those before them
+are on their way. Facts never change, so what was read ahead stays true; but it is for going on from
+where the last batch ended, and for nothing else.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sync.answers import Send
 
 AHEAD_BYTES: Final = 8 * BATCH_BYTES_MAX  # Our choice: a window of batches, in memory for moments.
 AHEAD_ROWS_MAX: Final = 800  # Our choice: the same in facts; 20 MB if each were the largest.
+AHEAD_LOW: Final = AHEAD_BYTES  # Our choice: what may leave at once is held before it is asked for.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,7 @@ class Pieces:
     """Of one stream."""
 
     def __init__(self) -> None:
-        self._epoch = ""  # What was read ahead: of this epoch,
+        self.epoch = ""  # What was read ahead: of this epoch,
         self._next = 0  # from this fact on,
         self._lines = b""  # in these lines,
         self._at = 0  # from here on,
@@ -44,11 +46,30 @@ class Pieces:
 
     def forget(self) -> None:
         """The next batch is read from the file: it may be another, or have let go of facts."""
-        self._epoch, self._lines, self._at, self._rows = "", b"", 0, 0
+        self.epoch, self._lines, self._at, self._rows = "", b"", 0, 0
+
+    @property
+    def runs_low(self) -> bool:
+        """A backlog leaves, and what is held of it will soon have left."""
+        return self._rows > 0 and len(self._lines) - self._at < AHEAD_LOW
+
+    def read_on(self, db: Connection, life: outbox.Life) -> None:
+        """Behind what is held, while there is time for it."""
+        if not self._rows or self.epoch != life.epoch:
+            return
+        with reading(db):
+            found = outbox.next_lines(db, life.life, self._until, rows_max=self._rows)
+        if found is None or found[0] < self._rows:
+            self._rows = 0  # The backlog's end, or a hole: what is held leaves first.
+        if found is not None:
+            count, lines = found
+            left = self._lines[self._at :]
+            self._lines, self._at = b"\n".join((left, lines)) if left else lines, 0
+            self._until += count
 
     def read(self, db: Connection, life: outbox.Life, send: Send) -> Piece:
         """The rows asked for; in front of them, where facts went, the gap that says so."""
-        held = self._epoch == life.epoch and self._next == send.first
+        held = self.epoch == life.epoch and self._next == send.first
         if held and send.gap is None and len(self._lines) - self._at >= send.bytes_max:
             found = self._cut(life, send.first, send)
             if found is not None:
@@ -90,7 +111,7 @@ class Pieces:
         if found is None:
             return False
         count, self._lines = found
-        self._epoch, self._next, self._until = life.epoch, send.first, send.first + count
+        self.epoch, self._next, self._until = life.epoch, send.first, send.first + count
         if count == rows:  # There may be more.
             ahead = AHEAD_BYTES * count // len(self._lines)
             self._rows = min(AHEAD_ROWS_MAX, ahead)

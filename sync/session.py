@@ -30,6 +30,7 @@ PACKET_HEADER_BYTES: Final = 256  # Our choice: fixed header, longest topic, num
 PACKET_BYTES_NEEDED: Final = MESSAGE_BYTES_MAX + PACKET_HEADER_BYTES  # Of a broker.
 INBOUND_PACKET_BYTES_MAX: Final = 128 * 1024  # Our choice: twice our own limit for a message.
 ENDPOINTS_MAX: Final = 8  # Our choice: two brokers by two routes, doubled.
+TLS_RECORD_BYTES: Final = 16 * 1024  # RFC 8446, 5.1: no more is decrypted at once.
 NOT_YET_VALID: Final = 9  # OpenSSL: X509_V_ERR_CERT_NOT_YET_VALID,
 HAS_EXPIRED: Final = 10  # X509_V_ERR_CERT_HAS_EXPIRED.
 NO_CHECK_TIME: Final = 0x200000  # OpenSSL: X509_V_FLAG_NO_CHECK_TIME; not named in Python's ssl.
@@ -112,8 +113,23 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class _HandshakeSocket(ssl.SSLSocket):
-    """Closes itself when its handshake fails; paho would leave it to the garbage collector."""
+class _Socket(ssl.SSLSocket):
+    """Closes itself when its handshake fails; paho would leave it to the garbage collector. Takes a
+    whole TLS record at once: paho asks for a packet's first byte, its length and the rest, each on
+    a way of its own through OpenSSL."""
+
+    _held = b""  # Of a record, and up to where it was given out.
+    _given = 0
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        if self._given >= len(self._held):
+            self._held, self._given = super().recv(max(buflen, TLS_RECORD_BYTES), flags), 0
+        begin = self._given
+        self._given = begin + buflen
+        return self._held[begin : begin + buflen]
+
+    def pending(self) -> int:
+        return max(0, len(self._held) - self._given) + super().pending()
 
     def do_handshake(self, block: bool = False) -> None:
         try:
@@ -123,10 +139,10 @@ class _HandshakeSocket(ssl.SSLSocket):
             raise
 
 
-def _dated_socket(utc_s: Callable[[], int]) -> type[_HandshakeSocket]:
+def _dated_socket(utc_s: Callable[[], int]) -> type[_Socket]:
     """A socket that checks the dates of the broker's chain against our own clock."""
 
-    class DatedSocket(_HandshakeSocket):
+    class DatedSocket(_Socket):
         def do_handshake(self, block: bool = False) -> None:
             super().do_handshake(block)
             try:
@@ -177,7 +193,7 @@ def tls_context(
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.sslsocket_class = _HandshakeSocket
+    context.sslsocket_class = _Socket
     assert context.check_hostname and context.verify_mode is ssl.CERT_REQUIRED
     if utc_s is not None:
         assert check_time

@@ -77,8 +77,9 @@ class Of(StrEnum):
 class _Form:
     publisher: Side
     of: Of
-    qos: int
+    qos: int  # As its publisher sends it.
     retained: bool
+    heard_qos: int = 1  # As a device asks to be given it.
 
 
 _FORMS: Final[dict[TopicKind, _Form]] = {
@@ -86,7 +87,9 @@ _FORMS: Final[dict[TopicKind, _Form]] = {
     TopicKind.HELLO: _Form(Side.DEVICE, of=Of.DEVICE, qos=1, retained=False),
     TopicKind.WELCOME: _Form(Side.CITY, of=Of.DEVICE, qos=1, retained=False),
     TopicKind.UP: _Form(Side.DEVICE, of=Of.DEVICE, qos=1, retained=False),
-    TopicKind.ACK: _Form(Side.CITY, of=Of.DEVICE, qos=1, retained=False),
+    # Each says what the ones before it said: one that is lost is made good by the next, or by the
+    # pump, which sends again what is not acknowledged in time. The broker need not account for it.
+    TopicKind.ACK: _Form(Side.CITY, of=Of.DEVICE, qos=1, retained=False, heard_qos=0),
     TopicKind.HEAD: _Form(Side.CITY, of=Of.SCOPE, qos=1, retained=True),
     TopicKind.DELTA: _Form(Side.CITY, of=Of.SCOPE, qos=1, retained=False),
     TopicKind.PULL: _Form(Side.DEVICE, of=Of.DEVICE, qos=1, retained=False),
@@ -221,6 +224,15 @@ def subscriptions(device: str, scopes: Iterable[str]) -> tuple[str, ...]:
     )
     lists = tuple(of_scope(scope, kind) for scope in scopes for kind in _SCOPE_KINDS)
     return everybodys + mine + lists  # The root first: the rest is checked with its keys.
+
+
+def heard_at_most_once(device: str) -> frozenset[str]:
+    """Of what a device listens to, what it subscribes to with QoS 0; all else with QoS 1."""
+    return frozenset(
+        own(device, kind)
+        for kind, form in _FORMS.items()
+        if form.publisher is Side.CITY and form.of is Of.DEVICE and form.heard_qos == 0
+    )
 
 
 def publisher_of(kind: TopicKind) -> Side:

@@ -232,6 +232,18 @@ class Uplink:
                 self._send(stream, pump, send, publish, now_ms)
         return ""
 
+    def read_on(self) -> None:
+        """Facts that will leave next, while those before them are on their way: to be called when
+        there is nothing better to do. What it cannot read is met again when it is to be sent."""
+        for stream, pieces in self._pieces.items():
+            life = self._lives.get((stream, pieces.epoch)) if pieces.runs_low else None
+            db = None if life is None else self._db(stream)
+            if life is not None and db is not None:
+                try:
+                    pieces.read_on(db, life)
+                except DamagedFile:
+                    pieces.forget()
+
     def alarms(self) -> list[str]:
         """One line each, with what to do."""
         return [

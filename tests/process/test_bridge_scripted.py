@@ -206,8 +206,12 @@ def test_many_topics_go_in_several_subscribes_and_are_answered_as_one(ends: Ends
 
     with ScriptedBroker(on_packet=on_packet).running() as broker:
         device = ends.connected(broker.endpoint)
-        device.subscribe(topics)
+        device.subscribe(topics, at_most_once=("t/4", "t/19"))
         assert ends.expect(device, SubscriptionsReady).refused == tuple(topics[16:])
+        asked = b"".join(packet.body for packet in broker.of_kind(SUBSCRIBE))
+        for topic in topics:  # Each is its length, its name and the QoS asked for.
+            qos = 0 if topic in ("t/4", "t/19") else 1
+            assert len(topic).to_bytes(2) + topic.encode() + bytes([qos]) in asked
         assert len(broker.of_kind(SUBSCRIBE)) == 3
 
 

@@ -10,7 +10,7 @@ what it was told. Time passes only by `run`.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -142,6 +142,7 @@ class FakeBridge:
     endpoint: Endpoint | None = None
     connects: list[str] = field(default_factory=list)
     topics: tuple[str, ...] = ()
+    at_most_once: frozenset[str] = frozenset()
     packet_bytes_max: int | None = None
     overfull: int = 0  # Connections that ended over a packet above that.
 
@@ -175,8 +176,8 @@ class FakeBridge:
             self.connected = False
             self.events.append(Disconnected(loss=loss, detail=detail, was_connected=True))
 
-    def subscribe(self, topics: tuple[str, ...]) -> None:
-        self.topics = topics
+    def subscribe(self, topics: tuple[str, ...], *, at_most_once: Collection[str] = ()) -> None:
+        self.topics, self.at_most_once = topics, frozenset(at_most_once)
         self.events.append(SubscriptionsReady(refused=()))
         self.city.subscribed(topics)
 

@@ -18,6 +18,7 @@ from msgspec import structs
 from edge import logs
 from edge.messages import (
     MESSAGE_BYTES_MAX,
+    Ack,
     Health,
     Hello,
     LogLines,
@@ -28,6 +29,7 @@ from edge.messages import (
     SignedWhat,
     UpdateRefused,
     decode_json,
+    encode_json,
 )
 from edge.model import DeviceFault, Station
 from edge.offline_cache.apply import held_scope_keys
@@ -35,6 +37,7 @@ from edge.offline_cache.live_tills import live_tills
 from edge.trust import FileKeyStore, is_sealed_now
 from sync.bridge_events import Loss
 from sync.contact import Contact
+from sync.loop import REST_MS
 from sync.renewal import Step
 from sync.session import Endpoint
 from sync.topics import TopicKind
@@ -116,6 +119,7 @@ def test_a_device_without_a_clock_takes_the_time_and_connects_again_in_full(worl
     assert (first.streams, first.held, first.key, first.configuration) == ((), {}, "", None)
     assert second.streams and second.key
     assert contact(world) is Contact.FULL and reached(world)
+    assert world.bridge.at_most_once == {f"mk/v1/d/{DEVICE}/ack"}, "QoS 1 on all others"
     assert world.clock.moment().wall_ms == world.city.utc_ms()
     assert ("first_contact", "unknown") in notes(world)
     assert world.sync.counters["first_contacts"] == 1
@@ -644,6 +648,34 @@ def test_a_till_that_hears_no_other_asks_the_city_who_is_live(world: World) -> N
     world.city.live = ()
     world.run(20_000)
     assert live() == set(), "the newest word counts"
+
+
+def test_while_acknowledgements_come_all_else_waits_a_moment_and_no_longer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backlog leaves in a thousand steps a second; what goes by the clock counts seconds."""
+    world.run(1_000)
+    stepped: list[int] = []
+    monkeypatch.setattr(world.sync.peers, "step", lambda **_: stepped.append(world.mono_ms))
+    ((stream, epoch), (up_to, _)) = next(iter(world.city.waters.items()))
+    ack = encode_json(Ack(device=DEVICE, stream=stream, epoch=epoch, up_to=up_to))
+    world.sync.step()
+    for _ in range(4 * REST_MS):
+        world.mono_ms += 1
+        world.bridge.deliver(f"mk/v1/d/{DEVICE}/ack", ack)
+        world.sync.step()
+        assert world.mono_ms - stepped[-1] < REST_MS
+        assert world.sync.due_ms() <= stepped[-1] + REST_MS or stepped[-1] == world.mono_ms
+    assert len(stepped) == 5
+    world.bridge.deliver(f"mk/v1/d/{DEVICE}/ack", ack)
+    world.bridge.deliver(f"mk/v1/d/{DEVICE}/order", b"rubbish")
+    world.sync.step()
+    assert len(stepped) == 6, "more came than that"
+    world.bridge.deliver(f"mk/v1/d/{DEVICE}/ack", b"rubbish")
+    world.sync.step()
+    assert len(stepped) == 7, "a refusal is more"
+    world.sync.step()
+    assert len(stepped) == 8, "nothing came"
 
 
 @pytest.mark.parametrize("restarts", [0, 1, 3])

@@ -152,6 +152,10 @@ class StandIn:
         token = Token(1, len(self.events) + 1)
         self.events.append(Message(topic=topic, payload=payload, retained=False, token=token))
 
+    @property
+    def has_news(self) -> bool:
+        return bool(self.events)
+
     def poll(self) -> list[BridgeEvent]:
         self.polls += 1
         events, self.events = self.events[:256], self.events[256:]
@@ -322,6 +326,53 @@ def test_a_flood_is_looked_at_in_small_pieces(school: School) -> None:
     assert school.two.link.counters["peer_messages_waited"] > 0
     assert heard(school.one, "till-2")
     assert other.polls > 0
+
+
+def test_a_step_with_nothing_to_do_asks_no_broker_and_what_comes_is_taken_at_once(
+    school: School,
+) -> None:
+    """While a backlog leaves for the city there are a thousand steps a second."""
+    school.run(2_000)
+    two, (bridge, _) = school.two, school.two.bridges()
+    two.link.step()
+    before = bridge.polls
+    for _ in range(100):
+        two.link.step()
+    assert bridge.polls == before
+    assert two.link.due_ms() > two.clock.mono_ms()
+    bridge.deliver(topic_of(SITE, "till-9", PeerKind.BEAT), b"rubbish")
+    two.link.step()
+    assert not bridge.events and bridge.done_tokens
+
+
+def test_stepped_only_when_due_or_when_something_came_they_hear_each_other(school: School) -> None:
+    school.run(8_000)
+    for _ in range(600):
+        for till in (school.one, school.two):
+            till.clock.after_ms += 100
+            news = any(bridge.events for bridge in till.bridges())
+            if news or till.clock.mono_ms() >= till.link.due_ms():
+                till.link.step()
+        assert heard(school.one, "till-2") and heard(school.two, "till-1")
+    school.one.sell(7)
+    school.run(1_000)
+    assert school.two.spent() == 7
+
+
+def test_what_one_step_leaves_unsaid_the_next_one_says(
+    school: School, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    school.run(2_000)
+    monkeypatch.setattr(peer_link, "ROUNDS_MAX", 1)
+    one, (bridge, _) = school.one, school.one.bridges()
+    for _ in range(250):
+        one.sell(1)
+    before = bridge.published
+    one.link.step(rung=True)
+    assert bridge.published == before + 1, "a batch"
+    for _ in range(3):
+        one.link.step()
+    assert bridge.published >= before + 3, "no time has passed"
 
 
 def test_settings_that_name_no_broker_or_not_us_leave_us_alone(tmp_path: Path, air: Air) -> None:

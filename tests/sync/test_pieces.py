@@ -19,7 +19,7 @@ from edge.model import Station
 from edge.offline_cache import outbox
 from edge.offline_cache.record import Journal
 from sync.answers import Send
-from sync.pieces import AHEAD_BYTES, Piece, Pieces
+from sync.pieces import AHEAD_BYTES, AHEAD_LOW, Piece, Pieces
 from tests.support import facts
 from tests.support.times import at
 
@@ -86,6 +86,8 @@ def test_a_batch_is_what_a_plain_read_gives(journal: Journal, seed: int) -> None
             rows_max=chance.choice((1, 7, BATCH_ROWS_MAX, BATCH_ROWS_MAX)),
             bytes_max=chance.choice((100, 1_000, BATCH_BYTES_MAX, BATCH_BYTES_MAX)),
         )
+        if pieces.runs_low and chance.random() < 0.7:
+            pieces.read_on(journal.writer.db, life)
         expected = plainly(journal, life, send)
         piece = pieces.read(journal.writer.db, life, send)
         check(piece, send, expected)
@@ -96,8 +98,9 @@ def test_a_batch_is_what_a_plain_read_gives(journal: Journal, seed: int) -> None
             fill(journal, chance.choices(sizes, k=chance.randint(1, 200)))
 
 
+@pytest.mark.parametrize("on", [False, True])
 @pytest.mark.parametrize("hole", [1, 2, 99, 100, 101, 250])
-def test_a_hole_is_never_read_over(journal: Journal, hole: int) -> None:
+def test_a_hole_is_never_read_over(journal: Journal, hole: int, on: bool) -> None:
     fill(journal, [1] * 400)
     journal.writer.db.execute("DELETE FROM facts WHERE sequence = ?", (hole,))
     life, pieces = life_of(journal), Pieces()
@@ -107,6 +110,8 @@ def test_a_hole_is_never_read_over(journal: Journal, hole: int) -> None:
         piece = pieces.read(journal.writer.db, life, send)
         check(piece, send, plainly(journal, life, send))
         first += piece.count
+        if on:
+            pieces.read_on(journal.writer.db, life)
     assert first == hole
     assert pieces.read(journal.writer.db, life, asked(life, hole)).count == 0
     behind = pieces.read(journal.writer.db, life, asked(life, hole + 1))
@@ -182,3 +187,25 @@ def test_a_backlog_is_read_in_few_steps(journal: Journal) -> None:
     assert batches >= 30
     # Each but the first brings nearly all that may be held, less the end that is read again.
     assert len(reads) <= 2 + size // (AHEAD_BYTES - 2 * BATCH_BYTES_MAX)
+
+
+def test_a_backlog_that_is_read_on_waits_for_no_read(journal: Journal) -> None:
+    fill(journal, [100] * 3_000)
+    db, life, pieces = journal.writer.db, life_of(journal), Pieces()
+    reads: list[str] = []
+    db.set_trace_callback(lambda sql: reads.append(sql) if sql.startswith("SELECT") else None)
+    first, size, held_max, waited_for = 1, 0, 0, 0
+    while first <= life.head:
+        before = len(reads)
+        piece = pieces.read(db, life, asked(life, first))
+        waited_for += len(reads) - before
+        first, size = first + piece.count, size + len(piece.lines)
+        if pieces.runs_low:
+            pieces.read_on(db, life)
+        held_max = max(held_max, len(pieces._lines) - pieces._at)
+        assert pieces._until <= life.head + 1
+    db.set_trace_callback(None)
+    # The first tells that there is a backlog; what is left at last is less than a batch may be.
+    assert waited_for <= 2
+    assert len(reads) <= 4 + size // (AHEAD_BYTES - BATCH_BYTES_MAX)
+    assert held_max <= AHEAD_BYTES + AHEAD_LOW + BATCH_BYTES_MAX

@@ -392,6 +392,22 @@ def test_silence_rewinds_with_one_batch_and_then_reconnects() -> None:
     assert len(send_all(pump, 800, 100_001)) == 2  # And widens as it is answered.
 
 
+def test_the_last_answer_of_a_drain_lost_costs_one_patience_and_one_batch() -> None:
+    """Nothing follows that would say it too. Acknowledgements are heard at most once."""
+    pump, _ = connected_pump(800)
+    assert len(send_all(pump, 800, 0)) == 8
+    pump.acknowledged(ack(700), now_ms=50)
+    assert pump.wake_ms() == 50 + ACK_PATIENCE_MS
+    events = pump.step(now_ms=50 + ACK_PATIENCE_MS)
+    assert events[0] == Rewind(epoch="e1", up_to=700, why="timeout")
+    send = send_of(events)
+    assert send is not None and (send.first, send.rows_max) == (701, 100)
+    pump.sent(epoch="e1", first=701, last=800, now_ms=50 + ACK_PATIENCE_MS)
+    answer = pump.acknowledged(ack(800), now_ms=60 + ACK_PATIENCE_MS)
+    assert answer == [Acknowledged(epoch="e1", up_to=800)]
+    assert pump.depth == 0 and pump.wake_ms() is None
+
+
 def test_a_slow_line_that_moves_is_not_given_up() -> None:
     pump, _ = connected_pump(800)
     send_all(pump, 800, 0)

@@ -30,6 +30,7 @@ from sync.topics import (
     device_may_read,
     device_read_patterns,
     device_write_patterns,
+    heard_at_most_once,
     is_scope,
     of_scope,
     own,
@@ -180,6 +181,13 @@ def test_the_broker_is_given_the_same_rules() -> None:
         "mk/v1/s/+/+/delta",
     }
     assert subscriptions("lane-1", ())[0] == "mk/v1/c/root", "its keys check all the others"
+
+
+def test_acknowledgements_alone_are_heard_at_most_once() -> None:
+    """Any other message that is lost would be missed until the next connection."""
+    assert heard_at_most_once("till-7") == {"mk/v1/d/till-7/ack"}
+    sent = {kind: parse(own("a", kind)) for kind in (TopicKind.ACK, TopicKind.WELCOME)}
+    assert all(topic is not None and topic.qos == 1 for topic in sent.values()), "the city's part"
 
 
 def test_each_station_holds_the_lists_it_needs_and_people_come_first() -> None:
