@@ -23,6 +23,8 @@ from typing import Final
 
 import click
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from edge.certificates import is_root
 from edge.messages import MESSAGE_BYTES_MAX
@@ -58,6 +60,7 @@ class Tls:
             if not read_whole(path):
                 raise SetupProblem(f"{path}: the broker's {what} is not there; give --{what} FILE")
         issued = _certificates(self.certificate)[0]
+        _check_key(self.key, issued, self.certificate)
         if issued.not_valid_after_utc <= now:
             raise SetupProblem(
                 f"{self.certificate}: ended on {issued.not_valid_after_utc:%Y-%m-%d}"
@@ -186,16 +189,32 @@ def _certificates(path: Path) -> list[x509.Certificate]:
         raise SetupProblem(f"{path}: no certificates in PEM ({error})") from error
 
 
+def _check_key(path: Path, issued: x509.Certificate, certificate: Path) -> None:
+    try:
+        key = load_pem_private_key(read_whole(path) or b"", password=None)
+    except (TypeError, ValueError, UnsupportedAlgorithm) as error:
+        raise SetupProblem(
+            f"{path}: no key in PEM without a passphrase, and nobody is there to type one when the"
+            " broker starts; give it such a key"
+        ) from error
+    if key.public_key() != issued.public_key():
+        raise SetupProblem(
+            f"{path}: not the key of {certificate}; the broker would not start: give the pair"
+        )
+
+
 def _check_crl(path: Path, chain: list[x509.Certificate], now: datetime) -> list[str]:
     data = read_whole(path)
     try:
         crl = x509.load_pem_x509_crl(data or b"")
     except ValueError as error:
         raise SetupProblem(f"{path}: no revocation list in PEM ({error})") from error
-    if not any(one.subject == crl.issuer for one in chain):
+    issuers = [one for one in chain if one.subject == crl.issuer]
+    if not any(_has_signed(one, crl) for one in issuers):
+        found = "damaged, or of another key" if issuers else "not in the authority's file"
         raise SetupProblem(
-            f"{path}: by {crl.issuer.rfc4514_string()}, which is not in the authority's file: the"
-            " broker would let nobody in"
+            f"{path}: by {crl.issuer.rfc4514_string()}, which is {found}: the broker would let"
+            " nobody in; make the list with the authority that issues the devices' certificates"
         )
     until = crl.next_update_utc
     if until is None or until <= now:
@@ -207,6 +226,13 @@ def _check_crl(path: Path, chain: list[x509.Certificate], now: datetime) -> list
     if until - now < timedelta(days=CRL_DAYS_LEFT):
         return [f"{path} ends on {until:%Y-%m-%d}: past that, nobody gets in; make the next one"]
     return []
+
+
+def _has_signed(issuer: x509.Certificate, crl: x509.CertificateRevocationList) -> bool:
+    try:
+        return crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
+    except (TypeError, UnsupportedAlgorithm):
+        return False  # A key of a kind that signs no certificates.
 
 
 def _one_line(text: str) -> str:

@@ -6,10 +6,13 @@ such user or group (a bench), everything stays with the person who ran the comma
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +31,10 @@ def make_folder(path: Path) -> bool:
         made = not path.is_dir()
         path.mkdir(parents=True, exist_ok=True)
         own(path)
-        if stat.S_IMODE(path.stat().st_mode) != FOLDER_MODE:
+        if os.geteuid() == 0:
+            with _itself(path) as descriptor:
+                os.fchmod(descriptor, FOLDER_MODE)
+        elif stat.S_IMODE(path.stat().st_mode) != FOLDER_MODE:
             path.chmod(FOLDER_MODE)
         if made:
             _sync_folder(path.parent)
@@ -77,18 +83,45 @@ def read_whole(path: Path) -> bytes | None:
 
 
 def own(path: Path) -> None:
-    """Give the file to the agent's user, if there is one and we may."""
+    """Give the file or folder to the agent's user, if there is one and we may. `SetupProblem` for
+    a link: others may write in the folder around it, and root must not give away what they name."""
+    if os.geteuid() == 0:
+        with _itself(path) as descriptor:
+            own_open(descriptor)
+
+
+def own_open(descriptor: int) -> None:
+    """The same for what is open."""
     if os.geteuid() != 0:
         return
     try:
         user, group = pwd.getpwnam(USER).pw_uid, grp.getgrnam(USER).gr_gid
     except KeyError:
         return
-    found = path.stat()
+    found = os.fstat(descriptor)
     if (found.st_uid, found.st_gid) != (user, group):
-        mode = stat.S_IMODE(found.st_mode)
-        os.chown(path, user, group)
-        path.chmod(mode)  # chown(2) clears the set-group-ID bit of a folder.
+        os.fchown(descriptor, user, group)
+        # chown(2) clears the set-group-ID bit of a folder.
+        os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
+
+
+@contextmanager
+def _itself(path: Path) -> Iterator[int]:
+    """A file or folder held open, so that it cannot be exchanged while root changes it."""
+    try:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise SetupProblem(
+            f"{path}: a link, and root changes nothing by a link; put the file or folder itself"
+            " there, or name the place it leads to in device.toml"
+        ) from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

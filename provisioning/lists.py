@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ from edge.messages import (
 )
 from edge.model import CorruptData, DeviceFault, SetupProblem
 from edge.settings import DeviceSettings
-from provisioning.files import FILE_MODE, make_folder, own
+from provisioning.files import FILE_MODE, make_folder, own_open
 from provisioning.output import config_option, escape, json_option, print_json, print_table
 from sync.inbox_form import (
     COPYING,
@@ -57,6 +57,7 @@ from sync.topics import scopes_of
 
 WAIT_S: Final = 300  # Our choice: the longest list of a city takes a small device two minutes.
 LOOK_S: Final = 0.25
+SCOPE_CHARS_SHOWN: Final = 80  # Our choice: any real one is shorter.
 # Our choice, of the stick's bytes: the copy itself, rows unpacked to four times their chunks, WAL.
 ROOM_FACTOR: Final = 6
 ANEW: Final = (
@@ -109,7 +110,7 @@ def choose(folder: Path, settings: DeviceSettings) -> Chosen:
     scopes = scopes_of(settings.site_id, settings.station)
     lists = [one for one in index.files if one.what is StickWhat.LIST]
     if not any(one.scope in scopes for one in lists):
-        there = ", ".join(sorted(one.scope for one in lists)) or "nothing"
+        there = ", ".join(sorted(_plain(one.scope) for one in lists)) or "nothing"
         raise SetupProblem(
             f"{folder}: lists of {there[:300]}; this device, an {settings.station} of site"
             f" {settings.site_id}, needs {', '.join(scopes)}: bring the stick of its site"
@@ -123,7 +124,7 @@ def choose(folder: Path, settings: DeviceSettings) -> Chosen:
     )
     found = Chosen(
         index=msgspec.structs.replace(index, files=chosen),
-        left_out=tuple(one.scope for one in lists if one.scope not in scopes),
+        left_out=tuple(_plain(one.scope) for one in lists if one.scope not in scopes),
     )
     if found.size_bytes > INBOX_BYTES_MAX:
         raise SetupProblem(
@@ -131,6 +132,12 @@ def choose(folder: Path, settings: DeviceSettings) -> Chosen:
             " no list is so long: have the city write the stick anew"
         )
     return found
+
+
+def _plain(scope: str) -> str:
+    """Of an index that nobody has signed, as it may be shown: short, and without what would move a
+    terminal's cursor."""
+    return (scope if scope.isprintable() else repr(scope))[:SCOPE_CHARS_SHOWN]
 
 
 def put(source: Path, chosen: Chosen, inbox: Path) -> str:
@@ -146,10 +153,10 @@ def put(source: Path, chosen: Chosen, inbox: Path) -> str:
     name = new_name()
     beside = inbox / (COPYING + name)
     try:
-        with _making(beside):
+        with _making(beside) as folder:
             for one in chosen.index.files:
-                _copy(source, one, beside)
-            _write(beside / STICK_INDEX, [encode_json(chosen.index)])
+                _copy(source, one, folder)
+            _write(STICK_INDEX, [encode_json(chosen.index)], folder)
             flush_folder(beside)
             for waiting in sticks(inbox):
                 remove(waiting)
@@ -163,34 +170,36 @@ def put(source: Path, chosen: Chosen, inbox: Path) -> str:
 
 
 @contextmanager
-def _making(folder: Path) -> Iterator[None]:
+def _making(folder: Path) -> Iterator[int]:
     """A folder of one's own until it is renamed; gone when it never is."""
     make_folder(folder)
     try:
-        with locked(folder):
-            yield
+        with locked(folder) as descriptor:
+            yield descriptor
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _copy(source: Path, one: StickFile, target: Path) -> None:
+def _copy(source: Path, one: StickFile, folder: int) -> None:
     """One file, message by message: what has another shape goes no further."""
     try:
         with opened_file(source, one) as read:
-            _write(target / one.name, map(frame, iter(lambda: read_frame(read), None)))
+            _write(one.name, map(frame, iter(lambda: read_frame(read), None)), folder)
     except CorruptData as problem:
         place = "" if str(source) in str(problem) else f"{source / one.name}: "
         raise SetupProblem(f"{place}{problem}; {ANEW}") from problem
 
 
-def _write(path: Path, parts: Any) -> None:
-    with path.open("xb") as file:
+def _write(name: str, parts: Iterable[bytes], folder: int) -> None:
+    """By the open folder: its owner is not root, and could put a link in its place."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with os.fdopen(os.open(name, flags, FILE_MODE, dir_fd=folder), "wb") as file:
         os.fchmod(file.fileno(), FILE_MODE)
+        own_open(file.fileno())
         for part in parts:
             file.write(part)
         file.flush()
         os.fsync(file.fileno())
-    own(path)
 
 
 def runs(settings: DeviceSettings) -> bool:

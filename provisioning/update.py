@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ import click
 from edge.clock import boot_id
 from edge.config import load
 from edge.messages import Release, SignedWhat, decode_pack
-from edge.model import SetupProblem
+from edge.model import CorruptData, DeviceFault, SetupProblem
 from edge.settings import DeviceSettings
 from provisioning.cli import GOOD, YOURS
 from provisioning.files import make_folder
@@ -112,8 +113,12 @@ def take(config: Path, prefix: Path, as_json: bool, without_city: bool, file: Pa
     settings, place = load(config), Place(prefix)
     files = ReleaseFiles(settings.updates_path)
     with place.locked():
+        if place.state().step is not Step.REST:
+            raise SetupProblem(
+                'an update is under way; "moskvenok update install" goes on with it, then take this'
+            )
         signed = read_stick(file)
-        release = decode_pack(Release, believed(settings).open(SignedWhat.RELEASE, signed))
+        release = decode_pack(Release, believed(settings, place).open(SignedWhat.RELEASE, signed))
         why = judge(
             release,
             machine=this_machine(),
@@ -165,9 +170,11 @@ def run(config: Path, prefix: Path, restart: str, as_json: bool) -> None:
 
     Makes the folder that lets the city's order `update` through.
     """
-    settings = load(config)
+    settings, place = load(config), Place(prefix)
     make_folder(settings.updates_path)
-    state = _run(settings, Place(prefix), restart, as_json=as_json)
+    with place.locked(), suppress(SetupProblem, DeviceFault, CorruptData):
+        believed(settings, place)  # Pins the city; what is wrong is said once a release is here.
+    state = _run(settings, place, restart, as_json=as_json)
     if as_json:
         _said(state, as_json=True)
 
@@ -194,7 +201,14 @@ def back(config: Path, prefix: Path, restart: str, as_json: bool) -> int:
                 " newer release; take a newer release instead"
             )
         place.keep(go_back(state, current=current, token=f"hand {secrets.token_hex(TOKEN_BYTES)}"))
-    state = updater.run()
+    updater.run()
+    look = tools.station.look()
+    for process, running in (("edge", look.edge), ("sync", look.sync)):
+        if running not in ("", place.current()):
+            raise DeviceFault(
+                f"{process} still runs {running}: {restart} did not start it anew; do so by hand,"
+                f" it then runs {place.current()}"
+            )
     if as_json:
         print_json({"ok": True, "current": place.current()})
     else:
@@ -213,7 +227,7 @@ def _tools(settings: DeviceSettings, place: Place, restart: str, *, as_json: boo
         maker=Maker(place=place, python=sys.executable),
         station=RunningStation(settings, restart),
         machine=this_machine(),
-        verifier=lambda: believed(settings),
+        verifier=lambda: believed(settings, place),
         schemas=lambda: schemas_here(settings),
         boot=boot_id(),
         mono_ms=lambda: time.monotonic_ns() // 1_000_000,

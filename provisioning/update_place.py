@@ -5,6 +5,7 @@
     PREFIX/updater              -> releases/VERSION: what the updater is started from; it moves only
                                    when a release is kept, so a broken one cannot keep itself
     PREFIX/update.json          the updater's memory
+    PREFIX/root.json            whose signatures count: pinned when a device is first looked at here
 
 All of it is the updater's alone: nobody who can be reached from the network may write here.
 """
@@ -21,6 +22,7 @@ from typing import Final
 
 import msgspec
 
+from edge.messages import MESSAGE_BYTES_MAX
 from edge.model import DeviceFault, SetupProblem
 from edge.order_rules import RELEASE
 from provisioning.update_steps import State
@@ -28,8 +30,10 @@ from sync.release_files import sync_folder
 
 PREFIX_DEFAULT: Final = "/opt/moskvenok"  # FHS 3.0: add-on software.
 STATE_BYTES_MAX: Final = 16 * 1024
+ANCHOR_BYTES_MAX: Final = 2 * MESSAGE_BYTES_MAX  # A root document is one message, here in base64.
 FOLDER_MODE: Final = 0o755
 FILE_MODE: Final = 0o644
+UMASK: Final = 0o022
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +41,13 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 
     release: str
     sha256: str
+
+
+class Anchor(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom releases here are believed by: the city's root key, and its newest root document."""
+
+    root_public: str  # As the enrolment has it.
+    document: bytes  # As sync has it: two signed lines.
 
 
 class Place:
@@ -49,6 +60,7 @@ class Place:
         self._updater = prefix / "updater"
         self._state = prefix / "update.json"
         self._lock = prefix / "update.lock"
+        self.anchor_path = prefix / "root.json"
 
     def folder(self, release: str) -> Path:
         assert RELEASE.fullmatch(release), "checked when it came"
@@ -76,9 +88,40 @@ class Place:
         """On disk when this returns."""
         _write(self._state, msgspec.json.encode(state))
 
+    def anchor(self) -> Anchor | None:
+        """Whom it was pinned to; None: to nobody yet."""
+        try:
+            data = self.anchor_path.read_bytes()[:ANCHOR_BYTES_MAX]
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _problem(self.anchor_path, error) from error
+        try:
+            return msgspec.json.decode(data, type=Anchor)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise SetupProblem(
+                f"{self.anchor_path}: damaged ({error}); compare the root key in the device's "
+                "identity with the city's, then delete this file: it is made anew"
+            ) from error
+
+    def pin(self, anchor: Anchor) -> None:
+        """On disk when this returns."""
+        if self.anchor() != anchor:
+            _write(self.anchor_path, msgspec.json.encode(anchor))
+
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One updater at a time. `SetupProblem` when another is at work."""
+        """One updater at a time. `SetupProblem` when another is at work. What is made meanwhile can
+        be read by those who run it, whatever the technician's umask."""
+        former_umask = os.umask(UMASK)
+        try:
+            with self._locked():
+                yield
+        finally:
+            os.umask(former_umask)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
         try:
             self.prefix.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
             descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)

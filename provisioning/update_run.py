@@ -24,7 +24,7 @@ from edge.offline_cache.store import FileKind
 from edge.settings import DeviceSettings
 from edge.trust import Verifier, open_root
 from provisioning.update_make import MakeFailed, Maker
-from provisioning.update_place import Place
+from provisioning.update_place import Anchor, Place
 from provisioning.update_steps import Act, Seen, State, Step, decide
 from sync.release_files import Ready, ReleaseFiles, Told
 from sync.release_rules import Machine, Why, judge
@@ -84,19 +84,38 @@ class RunningStation:
             return {}
 
 
-def believed(settings: DeviceSettings) -> Verifier:
-    """Whose signatures count here: the newest root document of those enrolled and taken since."""
+def believed(settings: DeviceSettings, place: Place) -> Verifier:
+    """Whose signatures count here: the newest root document of those enrolled, taken since, and
+    seen here before.
+
+    What lies in the device's folders may be written by those who run there, and they must not
+    choose what root installs. So the first root key and every newer document are pinned beside the
+    releases, and no other key and no older document count after that. `CorruptData` for those.
+    """
+    anchor = place.anchor()
     try:
-        root_public = from_b64u(settings.root_key_path.read_text().strip())
+        root_text = settings.root_key_path.read_bytes().decode(errors="replace").strip()
         documents = [settings.root_document_path.read_bytes()]
     except OSError as error:
         raise SetupProblem(
             f'{error.filename}: {error.strerror}; run "moskvenok provision" first'
         ) from error
+    if anchor is not None and anchor.root_public != root_text:
+        raise CorruptData(
+            f"{settings.root_key_path}: another root key than releases here are believed by; if"
+            f" this device was enrolled in another city, delete {place.anchor_path}; else somebody"
+            " has changed its identity: take it out of service and enrol it anew"
+        )
     newer = newest_root(settings.sync_path)
     documents += [] if newer is None else [newer]
-    roots = [open_root(root_public, decode_signed_lines(document)) for document in documents]
-    return Verifier(max(roots, key=lambda root: root.version))
+    documents += [] if anchor is None else [anchor.document]
+    root_public = from_b64u(root_text)
+    roots = [
+        (open_root(root_public, decode_signed_lines(document)), document) for document in documents
+    ]
+    root, document = max(roots, key=lambda one: one[0].version)
+    place.pin(Anchor(root_public=root_text, document=document))
+    return Verifier(root)
 
 
 def schemas_here(settings: DeviceSettings) -> dict[str, int]:
@@ -253,9 +272,11 @@ class Updater:
             case Act.NOTHING:
                 pass
             case Act.DROP:
-                if state.why != Why.NO_WAY_BACK and (current := tools.place.current()):
-                    tools.place.trust(current)
-                tools.files.forget_ready()
+                current, ready = tools.place.current(), tools.files.ready()
+                if current and current == state.held:
+                    tools.place.trust(current)  # It was kept, or gone back to by hand.
+                if ready is None or ready.token == state.token:
+                    tools.files.forget_ready()  # Else another came meanwhile, and is next.
                 tools.place.prune({state.former, state.held})
             case Act.MAKE:
                 self._make(state)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from io import BufferedIOBase
 from pathlib import Path
@@ -247,8 +248,14 @@ def _stick_head(path: Path, data: bytes) -> tuple[Signed, int]:
 
 
 def open_unfollowed(path: Path, flags: int = os.O_RDONLY) -> int:
-    """A descriptor of a file itself, never of what a link names."""
-    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+    """A descriptor of a plain file itself, never of what a link names; a pipe under its name is not
+    waited for. Raises `OSError`."""
+    flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags, FILE_MODE)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    return descriptor
 
 
 def _open(path: Path, flags: int) -> BufferedIOBase:

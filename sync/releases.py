@@ -97,12 +97,12 @@ class Releases:
             return self._failed[1].value
         if self._wanted is not None and self._wanted.counter == counter:
             return None
+        ready = self.files.ready()
+        if ready is not None and ready.counter == counter:
+            return None  # Before what was told: that may be of another city's order so numbered.
         told = self.files.told()
         if told is not None and told.counter == counter:
             return None if told.running else ("" if told.done else told.why or Why.INSTALL_FAILED)
-        ready = self.files.ready()
-        if ready is not None and ready.counter == counter:
-            return None
         return Why.RESTARTED.value
 
     def step(self, moment: Moment, *, connected: bool) -> Pull | None:
@@ -197,7 +197,7 @@ class Releases:
         ready = Ready(
             release=wanted.release,
             sha256=wanted.sha256,
-            token=f"order {wanted.counter}",
+            token=f"order {wanted.counter} {wanted.sha256}",
             counter=wanted.counter,
         )
         if not self.files.complete(release, signed, ready):

@@ -105,7 +105,7 @@ class Bench:
             maker=self.maker,
             station=Station(self.town),
             machine=this_machine(),
-            verifier=lambda: believed(self.town.settings),
+            verifier=lambda: believed(self.town.settings, self.place),
             schemas=lambda: schemas_here(self.town.settings),
             boot=boot_id(),
             mono_ms=lambda: faster * time.monotonic_ns() // 1_000_000,

@@ -19,7 +19,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from edge.certificates import new_key
@@ -60,13 +64,19 @@ class Folder:
         )  # fmt: skip
         (self.path / "server.crt").write_text(pem(made))
 
-    def crl(self, *, ends: timedelta, issuer: x509.Name | None = None) -> None:
+    def crl(
+        self,
+        *,
+        ends: timedelta,
+        issuer: x509.Name | None = None,
+        key: ec.EllipticCurvePrivateKey | None = None,
+    ) -> None:
         builder = x509.CertificateRevocationListBuilder(
             issuer_name=issuer or self.root.subject,
             last_update=NOW - timedelta(days=60),
             next_update=NOW + ends,
         )
-        made = builder.sign(self.key, hashes.SHA256())
+        made = builder.sign(key or self.key, hashes.SHA256())
         (self.path / "crl.pem").write_bytes(made.public_bytes(Encoding.PEM))
 
     def options(self, *more: object, **instead: object) -> list[str]:
@@ -190,12 +200,20 @@ def test_dates_and_chains_that_would_lock_everybody_out_are_told_before(
     assert "locks every device out" in run(*folder.options(crl=crl)).output
     folder.crl(ends=timedelta(days=30), issuer=OTHER)
     assert "would let nobody in" in run(*folder.options(crl=crl)).output
+    folder.crl(ends=timedelta(days=30), key=ec.generate_private_key(ec.SECP256R1()))
+    assert "damaged, or of another key" in run(*folder.options(crl=crl)).output
     crl.write_text("no list")
     assert "no revocation list" in run(*folder.options(crl=crl)).output
     leaf = folder.path / "server.crt"
     assert "no root in it" in run(*folder.options(authority=leaf)).output
     assert "no certificates in PEM" in run(*folder.options(authority=crl)).output
     assert "is not there" in run(*folder.options(key=folder.path / "none")).output
+    other = folder.path / "other.key"
+    write_secret(other, new_key())
+    assert "not the key of" in run(*folder.options(key=other)).output
+    sealed = BestAvailableEncryption(b"secret")
+    other.write_bytes(folder.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, sealed))
+    assert "without a passphrase" in run(*folder.options(key=other)).output
     folder.leaf(NOW - timedelta(days=400))
     assert "ended on" in run(*folder.options()).output
     assert not folder.out.exists()

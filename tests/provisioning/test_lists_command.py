@@ -14,17 +14,27 @@ import shutil
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edge.control import ControlSocket
-from edge.messages import STICK_INDEX, VersionMark
+from edge.messages import STICK_INDEX, StickFile, VersionMark
 from edge.model import SetupProblem
 from provisioning import lists
-from sync.inbox_form import COPYING, Answer, ListAnswer, remove, sticks, write_answer
+from sync.inbox_form import (
+    COPYING,
+    Answer,
+    ListAnswer,
+    Read,
+    locked,
+    opened_file,
+    remove,
+    sticks,
+    write_answer,
+)
 from tests.provisioning.conftest import Run
 from tests.sync.sticks import StickMaker, framed
 
@@ -323,6 +333,48 @@ def test_a_disk_without_room_is_said_before_it_is_full(
     result = run("lists", "take", "--config", installed, stick)
     assert result.exit_code == 1 and "500000 bytes free" in result.output
     assert list(inbox.iterdir()) == []
+
+
+def test_a_folder_exchanged_while_root_copies_leads_nowhere(
+    installed: Path, inbox: Path, stick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The inbox belongs to the agent's user, and this command is run by root."""
+    from edge.config import load
+
+    chosen = lists.choose(stick, load(installed))
+    system, real = tmp_path / "etc", opened_file
+    system.mkdir()
+
+    def exchange(folder: Path, one: StickFile) -> AbstractContextManager[Read]:
+        for path in inbox.glob(".copying-*"):
+            if not path.is_symlink():
+                path.rename(inbox / ".gone-elsewhere")
+                path.symlink_to(system)
+        return real(folder, one)
+
+    monkeypatch.setattr(lists, "opened_file", exchange)
+    with suppress(SetupProblem):
+        lists.put(stick, chosen, inbox)
+    assert list(system.iterdir()) == []
+
+
+def test_what_is_locked_is_the_folder_and_not_what_a_link_names(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "copying").symlink_to(tmp_path / "etc")
+    with pytest.raises(OSError), locked(tmp_path / "copying"):
+        pass
+
+
+def test_what_an_index_says_moves_no_cursor(installed: Path, stick: Path) -> None:
+    from edge.config import load
+
+    index = stick / STICK_INDEX
+    found = json.loads(index.read_bytes())
+    extra = {**found["files"][0], "name": "more", "what": "list", "scope": "\x1b[2J" + "x" * 900}
+    index.write_text(json.dumps({**found, "files": [*found["files"], extra]}))
+    chosen = lists.choose(stick, load(installed))
+    shown = next(scope for scope in chosen.left_out if "2J" in scope)
+    assert shown.isprintable() and len(shown) <= 80
 
 
 def test_killed_while_it_copies_it_leaves_nothing_that_sync_would_take(

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edge.config import load
-from edge.messages import SignedWhat, b64u
+from edge.messages import SignedWhat, b64u, encode_json
 from edge.model import CorruptData
 from provisioning import update, update_make, update_run
 from provisioning.cli import GOOD, YOURS
@@ -23,7 +25,7 @@ from provisioning.update_make import About, MakeFailed, Maker
 from provisioning.update_place import Place
 from provisioning.update_run import Look, RunningStation, believed
 from provisioning.update_steps import State, Step
-from sync.release_files import ReleaseFiles, stick_bytes
+from sync.release_files import Ready, ReleaseFiles, stick_bytes
 from sync.release_rules import Why
 from sync.releases import this_machine
 from tests.provisioning.conftest import Run
@@ -154,6 +156,17 @@ def test_the_units_call_makes_the_folder_that_lets_orders_through(station: Stati
     assert station("status")["taken_by_order"] is True and station.place.current() == A
 
 
+def test_going_back_by_hand_is_not_said_to_be_done_while_the_other_runs(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station("take", station.stick())
+    station("install")
+    still = Look(edge=B, sync="", connected=False)
+    monkeypatch.setattr(RunningStation, "look", lambda _station: still)
+    said = station("back", code=YOURS)
+    assert "edge still runs 0.2.0" in said["error"] and station.place.current() == A
+
+
 def test_what_was_cut_off_is_gone_on_with(station: Station) -> None:
     station("take", station.stick())
     ready = station.files.ready()
@@ -188,11 +201,76 @@ def test_the_way_back_is_barred_while_another_updater_works(station: Station) ->
 
 def test_a_root_document_of_somebody_else_is_not_believed(station: Station) -> None:
     settings = load(station.config)
-    assert believed(settings).root_version == 1
-    other = small_city.sign(SignedWhat.ROOT, b"{}", key="stranger", key_id="root")
+    with station.place.locked():
+        assert believed(settings, station.place).root_version == 1
+        other = small_city.sign(SignedWhat.ROOT, b"{}", key="stranger", key_id="root")
+        settings.root_document_path.write_bytes(signed_lines(other))
+        with pytest.raises(CorruptData):
+            believed(settings, station.place)
+
+
+def test_who_may_write_the_identity_does_not_choose_what_root_installs(station: Station) -> None:
+    """Another root key, with a root document and a release of its own: all of it well signed."""
+    station("run")  # As the manual has it, once at the first installation.
+    settings = load(station.config)
+    release = releases.release_of(
+        BUNDLE, B, platform=this_machine().platform, python=this_machine().python
+    )
+    root = small_city.root_document(roles=releases.ROLES)
+    settings.root_key_path.write_text(b64u(small_city.public_bytes("stranger")) + "\n")
+    other = small_city.sign(SignedWhat.ROOT, encode_json(root), key="stranger", key_id="root")
     settings.root_document_path.write_bytes(signed_lines(other))
-    with pytest.raises(CorruptData):
-        believed(settings)
+    stick = station.stick()
+    assert "another root key" in station("take", stick, code=YOURS)["error"]
+    station.files.take(
+        stick,
+        release,
+        releases.sign(release),
+        Ready(release=B, sha256=release.sha256, token="by hand"),
+    )
+    station("run")
+    said = station("status", code=YOURS)
+    assert (said["current"], said["why"]) == (A, Why.BAD_SIGNATURE)
+    station.place.anchor_path.unlink()  # What a technician does who has enrolled it elsewhere.
+    assert station("take", stick)["release"] == B
+
+
+def test_an_older_root_document_than_was_seen_does_not_count(station: Station) -> None:
+    settings = load(station.config)
+    before = settings.root_document_path.read_bytes()
+    newer = small_city.root_document(roles=releases.ROLES, version=2)
+    settings.root_document_path.write_bytes(signed_lines(small_city.signed_root(newer)))
+    station("run")
+    settings.root_document_path.write_bytes(before)
+    with station.place.locked():
+        assert believed(settings, station.place).root_version == 2
+
+
+def test_a_damaged_identity_does_not_stop_the_way_back(station: Station) -> None:
+    station("take", station.stick())
+    station("install")
+    settings = load(station.config)
+    station.place.keep(State(step=Step.BACK, release=B, former=A, token="x", why="rolled_back"))
+    settings.root_key_path.write_bytes(b"\xff\xfe")
+    station.place.anchor_path.write_bytes(b"{")
+    station("run")
+    assert station.place.current() == A
+
+
+def test_no_release_is_taken_while_another_is_under_way(station: Station) -> None:
+    station.place.keep(State(step=Step.MAKING, release=B, former=A, token="x"))
+    assert "goes on with it" in station("take", station.stick(), code=YOURS)["error"]
+
+
+def test_what_is_made_can_be_read_by_those_who_run_it(station: Station) -> None:
+    former = os.umask(0o077)
+    try:
+        station("take", station.stick())
+        station("install")
+        assert stat.S_IMODE(station.place.folder(B).stat().st_mode) == 0o755
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(former)
 
 
 def test_the_units_are_shipped_and_start_what_exists() -> None:

@@ -322,6 +322,27 @@ def test_a_former_release_that_is_gone_bars_the_way_back(tmp_path: Path) -> None
     assert bench.run().why == Why.NO_WAY_BACK and bench.place.current() == B
 
 
+def test_a_release_that_never_worked_does_not_become_the_updater(tmp_path: Path) -> None:
+    """It stays in use as there is no way back; one that is refused after it changes nothing."""
+    bench = Bench(tmp_path, works=False)
+    bench.lay_ready()
+    bench.until(Step.TRIAL)
+    bench.schemas["journal"] = 4
+    assert bench.run().why == Why.NO_WAY_BACK
+    bench.lay_ready(token="order 9")
+    assert bench.run().why == Why.TOO_OLD
+    assert (bench.place.current(), bench.place.updater()) == (B, A)
+    assert bench.place.folder(A).is_dir()
+
+
+def test_what_came_while_another_was_on_trial_is_next(bench: Bench) -> None:
+    bench.lay_ready()
+    bench.until(Step.TRIAL)
+    bench.lay_ready(token="stick 9")
+    assert bench.run().why == Why.TOO_OLD and bench.place.current() == B
+    assert bench.place.state().token == "stick 9" and bench.files.ready() is None
+
+
 def test_by_hand_it_goes_back_too(bench: Bench) -> None:
     bench.lay_ready()
     state = bench.run()

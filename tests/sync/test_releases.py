@@ -116,8 +116,9 @@ def test_what_was_ordered_comes_and_is_laid_ready(bench: Bench) -> None:
     assert bench.run(30) == 8
     assert bench.files.bundle.read_bytes() == BUNDLE
     assert bench.files.read_signed() == bench.signed
+    token = f"order 7 {RELEASE.sha256}"
     assert bench.files.ready() == Ready(
-        release="0.2.0", sha256=RELEASE.sha256, token="order 7", counter=7
+        release="0.2.0", sha256=RELEASE.sha256, token=token, counter=7
     )
     assert bench.files.wanted() is None and not bench.files.part.exists()
     assert bench.releases.busy({7}) and bench.releases.came_of(7) is None, "not installed yet"
@@ -290,6 +291,14 @@ def test_an_order_that_nothing_is_left_of_is_told_as_restarted(bench: Bench) -> 
     assert bench.releases.came_of(7) == Why.RESTARTED
 
 
+def test_what_became_of_another_citys_order_is_not_told_of_this_one(bench: Bench) -> None:
+    """Counters begin anew with a city; the updater's memory does not."""
+    bench.files.tell(Told(running=False, release="0.1.0", counter=7, done=True))
+    bench.releases.want(WANTED)
+    bench.run(30)
+    assert bench.files.ready() is not None and bench.releases.came_of(7) is None
+
+
 def test_what_nobody_waits_for_is_forgotten(bench: Bench) -> None:
     bench.releases.want(WANTED)
     bench.run(30, chunks_max=3)
@@ -306,6 +315,22 @@ def test_answers_to_somebody_else_are_ignored(bench: Bench) -> None:
         PushReleaseChunk(sha256=RELEASE.sha256, index=0, data=b"x"),  # Before its manifest.
     ):
         bench.releases.take(push, releases.verifier(), bench.moment())
+    assert bench.releases.came_of(7) is None and not bench.files.part.exists()
+
+
+@pytest.mark.parametrize("index", [-1, 7, 8, 10**9])
+def test_a_chunk_that_was_not_asked_for_is_none_of_ours(bench: Bench, index: int) -> None:
+    """Not though it is right, and not though there is none so numbered."""
+    bench.releases.want(WANTED)
+    manifest = PushRelease(sha256=RELEASE.sha256, signed=bench.signed)
+    assert bench.releases.step(bench.moment(), connected=True) is not None
+    bench.releases.take(manifest, releases.verifier(), bench.moment())
+    pull = bench.releases.step(bench.moment(), connected=True)
+    assert pull is not None and pull.chunks == (0, 1, 2, 3)
+    push = PushReleaseChunk(
+        sha256=RELEASE.sha256, index=index, data=releases.chunk(BUNDLE, index % 8)
+    )
+    bench.releases.take(push, releases.verifier(), bench.moment())
     assert bench.releases.came_of(7) is None and not bench.files.part.exists()
 
 
@@ -329,6 +354,20 @@ def test_no_link_is_followed(bench: Bench, tmp_path: Path) -> None:
         bench.files.put(RELEASE, 0, releases.chunk(BUNDLE, 0))
     bench.files.want(WANTED)
     assert victim.read_bytes() == b"untouched"
+
+
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(bench: Bench) -> None:
+    """Whoever may write there could else hold the updater up for good."""
+    for name in ("wanted.json", "ready.json", "told.json", "release.part", "release.signed"):
+        os.mkfifo(bench.files.folder / name)
+    assert bench.files.ready() is None and bench.files.told() is None
+    for look in (
+        bench.files.read_signed,
+        lambda: bench.files.have(RELEASE),
+        lambda: bench.files.put(RELEASE, 0, releases.chunk(BUNDLE, 0)),
+    ):
+        with pytest.raises(DeviceFault, match="not a plain file"):
+            look()
 
 
 # ---------------------------------------------------------------------------------- the stick
