@@ -13,8 +13,8 @@ PORT ?= 8642
 FOR ?=
 STATIONS ?= few
 RUN_DIR ?= .run
-# More tests at once than cores: most of them wait for a process. A file's tests stay together.
-AT_ONCE := -n 3 --dist loadfile
+# More tests at once than cores: many wait for a process, and those begin (tests/conftest.py). A file's tests stay together.
+AT_ONCE := -n 3 --dist loadfile --no-loadscope-reorder
 # All collect the same names: some are made of sets, whose order hangs on this seed.
 export PYTHONHASHSEED := 0
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --require-hashes --no-input

@@ -15,7 +15,10 @@ CI = os.environ.get("CI") == "true"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs a rig, and count it."""
+    """What waits for processes goes first, or the last worker would be left alone with it. Leave
+    out what needs a rig, and count it."""
+    waits = {item.path for item in items if _waits(item)}
+    items.sort(key=lambda item: item.path not in waits)
     if "RIG" in os.environ:
         return
     rig = [item for item in items if item.get_closest_marker("rig") is not None]
@@ -23,6 +26,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=rig)
         items[:] = [item for item in items if item not in rig]
         config.stash[RIG_COUNT] = len(rig)
+
+
+def _waits(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) is not None for name in ("process", "browser"))
 
 
 RIG_COUNT = pytest.StashKey[int]()

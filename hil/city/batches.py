@@ -360,6 +360,22 @@ def _check_numbers(header: BatchHeader) -> None:
         raise CorruptData("batch: its gap is no range")
 
 
+def newest_acks(outs: list[Out]) -> list[Out]:
+    """Batches committed together share an acknowledgement: of those of one epoch on one topic the
+    last is said. One that asks for something, or names a problem, is said whatever follows."""
+    kept: list[Out] = []
+    said: set[tuple[str, str, str, str]] = set()
+    for out in reversed(outs):
+        if out.topic.endswith("/ack"):
+            ack = decode_json(Ack, out.payload)
+            key = (out.topic, ack.device, ack.stream, ack.epoch)
+            if key in said and not (ack.rewind or ack.problem):
+                continue
+            said.add(key)
+        kept.append(out)
+    return kept[::-1]
+
+
 def _ack(key: StreamKey, cursor: Cursor, *, rewind: bool = False, problem: str = "") -> Out:
     ack = Ack(
         device=key.device,

@@ -35,7 +35,7 @@ from edge.messages import (
     encode_pack,
 )
 from edge.model import CorruptData, Station
-from hil.city.batches import Batches, Sender
+from hil.city.batches import Batches, Sender, newest_acks
 from hil.city.crypto import seal_key_to_device
 from hil.city.debits import Debits
 from hil.city.families import Families
@@ -175,7 +175,7 @@ class CityCore:
                     outs += self._receive(topic, payload, now_ms)
             self.debits.settle(now_ms)
             outs += self.publisher.publish_money(now_ms)
-        return outs
+        return newest_acks(outs)
 
     def _new_day(self, now_ms: int) -> list[Out]:
         """Meals and pre-orders of yesterday leave the list."""

@@ -25,8 +25,9 @@ from edge.messages import (
     encode_json,
 )
 from edge.model import Station
-from hil.city.batches import Arrived, Course, plan_batch
+from hil.city.batches import Arrived, Course, newest_acks, plan_batch
 from hil.city.intake import CityCore
+from hil.city.lists import Out
 from hil.city.posting import SuspenseReason
 from hil.city.store import Cursor
 from tests.city.sham import EPOCH, NOON_MS, SITE, Sham, make_core
@@ -143,6 +144,36 @@ def test_another_history_is_a_fork_wherever_it_parts() -> None:
 
 
 # ---------------------------------------------------------------------------- the whole core
+
+
+def acknowledgement(device: str, stream: Stream, up_to: int, way: str) -> tuple[Ack, Out]:
+    ack = Ack(
+        device=device,
+        stream=stream,
+        epoch=EPOCH,
+        up_to=up_to,
+        rewind=way == "rewind",
+        problem="fork" if way == "fork" else "",
+    )
+    return ack, Out(f"mk/v1/d/{device}/ack", encode_json(ack))
+
+
+def test_batches_of_one_commit_share_an_acknowledgement_and_no_problem_is_hidden() -> None:
+    spaces = (("till-1", "till-2"), (Stream.MAIN, Stream.AGENT), range(2), ("", "rewind", "fork"))
+    answers = [acknowledgement(*each) for each in product(*spaces)]
+    welcome = Out("mk/v1/d/till-1/welcome", b"not an acknowledgement")
+    for three in product(answers, repeat=3):
+        wanted = [
+            out
+            for at, (ack, out) in enumerate(three)
+            if ack.rewind
+            or ack.problem
+            or all((ack.device, ack.stream) != (x.device, x.stream) for x, _ in three[at + 1 :])
+        ]
+        assert newest_acks([*(out for _, out in three), welcome]) == [*wanted, welcome]
+    _, own = acknowledgement("till-1", Stream.MAIN, 1, "")
+    by_a_neighbour = own._replace(topic="mk/v1/d/till-2/ack")
+    assert newest_acks([own, by_a_neighbour]) == [own, by_a_neighbour], "two hear it"
 
 
 def test_a_gap_is_answered_with_the_high_water(till: Sham) -> None:
