@@ -23,6 +23,8 @@ import uvicorn
 
 from edge.model import DeviceFault, SetupProblem
 from hil.board import Board
+from hil.city.database import schema_of
+from hil.city.schema import SCHEMA_VERSION
 from hil.layout import SETS, Folder, Programs
 from hil.miniature import Miniature, Say
 from hil.page.server import make_app
@@ -30,6 +32,7 @@ from hil.remote import FOLDER
 
 HOST: Final = "127.0.0.1"
 PORT: Final = 8642
+CITY_FILE: Final = "city.db"
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PAGE_STOP_S: Final = 1  # Our choice: an answer under way may end; the streams are told to.
 
@@ -84,6 +87,10 @@ def run_miniature(
     with listener, _locked(home):
         if fresh and home.memory.exists():  # Else nothing in there is ours.
             _forget(home)
+        elif schema_of(home.city / CITY_FILE) not in (None, SCHEMA_VERSION):
+            say(
+                f"{home.root} is another version's: set aside in {_set_aside(home)}, beginning anew"
+            )
         board = Board()
         miniature = Miniature(
             home, programs=programs or Programs(), board=board, say=say, places=SETS[stations]
@@ -190,6 +197,17 @@ def _forget(home: Folder) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def _set_aside(home: Folder) -> Path:
+    """What was there, whole; what had been set aside before gives way."""
+    aside = home.root / "before"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    for path in home.everything():
+        if path.exists() or path.is_symlink():
+            path.rename(aside / path.name)
+    return aside
 
 
 def main() -> None:

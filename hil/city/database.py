@@ -8,6 +8,7 @@ it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 import sqlite3
@@ -63,6 +64,17 @@ class Database(Protocol):
 
 def is_url(place: Path | str) -> bool:
     return isinstance(place, str) and place.startswith(POSTGRES)
+
+
+def schema_of(path: Path) -> int | None:
+    """The version of the tables in this file; None where there is no such file to read."""
+    if not path.exists():
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            return int(db.execute("PRAGMA user_version").fetchone()[0]) or None
+    except sqlite3.DatabaseError:
+        return None
 
 
 class SqliteDatabase:
