@@ -24,7 +24,7 @@ import uvicorn
 from edge.model import DeviceFault, SetupProblem
 from hil.board import Board
 from hil.city.database import schema_of
-from hil.city.schema import SCHEMA_VERSION
+from hil.city.schema import FILE_NAME, SCHEMA_VERSION
 from hil.layout import SETS, Folder, Programs
 from hil.miniature import Miniature, Say
 from hil.page.server import make_app
@@ -32,7 +32,6 @@ from hil.remote import FOLDER
 
 HOST: Final = "127.0.0.1"
 PORT: Final = 8642
-CITY_FILE: Final = "city.db"
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PAGE_STOP_S: Final = 1  # Our choice: an answer under way may end; the streams are told to.
 
@@ -87,7 +86,7 @@ def run_miniature(
     with listener, _locked(home):
         if fresh and home.memory.exists():  # Else nothing in there is ours.
             _forget(home)
-        elif schema_of(home.city / CITY_FILE) not in (None, SCHEMA_VERSION):
+        elif schema_of(home.city / FILE_NAME) not in (None, SCHEMA_VERSION):
             say(
                 f"{home.root} is another version's: set aside in {_set_aside(home)}, beginning anew"
             )

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from edge.messages import (
     ROW_NUMBERS,
+    SIGNING_ROLE,
     AccountRow,
     CardholderRow,
     CredentialRow,
@@ -253,18 +254,10 @@ def _plain(one: Row) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------- signed
 
 
-def documents(chunk: bytes) -> dict[SignedWhat, bytes]:
-    """One payload of every kind that is signed."""
+def _lists(chunk: bytes) -> dict[SignedWhat, bytes]:
+    """What is signed of a list."""
     rows, hashes = people_rows(), (hashlib.sha256(chunk).digest(),)
     digest, version = set_digest(rows), VersionMark(1, 7)
-    root = Root(
-        version=1,
-        keys=tuple(
-            RootKey(key_id=f"{role}-1", role=role, public=b64u(signing_key(role).public))
-            for role in ("list", "freshness", "order", "release")
-        ),
-        issued_utc_ms=NOON_MS,
-    )
     head = Head(
         scope=PEOPLE,
         version=version,
@@ -297,12 +290,29 @@ def documents(chunk: bytes) -> dict[SignedWhat, bytes]:
         issued_utc_ms=NOON_MS,
         vector=(VectorEntry(DEVICE, "main", "00c0ffee00c0ffee", 2),),
     )
+    return {
+        SignedWhat.HEAD: encode_json(head),
+        SignedWhat.MANIFEST: encode_pack(manifest),
+        SignedWhat.DELTA: encode_pack(delta),
+    }
+
+
+def documents(chunk: bytes) -> dict[SignedWhat, bytes]:
+    """One payload of every kind that is signed."""
+    root = Root(
+        version=1,
+        keys=tuple(
+            RootKey(key_id=f"{role}-1", role=role, public=b64u(signing_key(role).public))
+            for role in ("list", "freshness", "order", "release")
+        ),
+        issued_utc_ms=NOON_MS,
+    )
     welcome = Welcome(
         device=DEVICE,
         nonce="q83vASNFZ4mrze8B",
         utc_ms=NOON_MS,
         high_water=(HighWater(stream=Stream.MAIN, epoch="00c0ffee00c0ffee", up_to=2),),
-        wanted={PEOPLE: version},
+        wanted={PEOPLE: VersionMark(1, 7)},
         live=("s0001-till-2",),
     )
     order = Order(
@@ -323,7 +333,7 @@ def documents(chunk: bytes) -> dict[SignedWhat, bytes]:
         release="0.2.0",
         sha256=hashlib.sha256(chunk).hexdigest(),  # Any bytes do for a bundle of one chunk.
         size_bytes=len(chunk),
-        chunk_hashes=hashes,
+        chunk_hashes=(hashlib.sha256(chunk).digest(),),
         platform="linux-aarch64",
         python="3.11",
         schema_from={"journal": 1, "sync": 1},
@@ -331,9 +341,7 @@ def documents(chunk: bytes) -> dict[SignedWhat, bytes]:
     )
     return {
         SignedWhat.ROOT: encode_json(root),
-        SignedWhat.HEAD: encode_json(head),
-        SignedWhat.MANIFEST: encode_pack(manifest),
-        SignedWhat.DELTA: encode_pack(delta),
+        **_lists(chunk),
         SignedWhat.KEYS: encode_pack(keys),
         SignedWhat.WELCOME: encode_json(welcome),
         SignedWhat.ORDER: encode_json(order),
@@ -341,16 +349,6 @@ def documents(chunk: bytes) -> dict[SignedWhat, bytes]:
     }
 
 
-ROLES: Final = {
-    SignedWhat.ROOT: "root",
-    SignedWhat.HEAD: "freshness",
-    SignedWhat.WELCOME: "freshness",
-    SignedWhat.MANIFEST: "list",
-    SignedWhat.DELTA: "list",
-    SignedWhat.KEYS: "list",
-    SignedWhat.ORDER: "order",
-    SignedWhat.RELEASE: "release",
-}
 PACKED: Final = (SignedWhat.MANIFEST, SignedWhat.DELTA, SignedWhat.KEYS, SignedWhat.RELEASE)
 
 
@@ -358,7 +356,7 @@ def signed(chunk: bytes) -> dict[str, Any]:
     """Keys, and each signed message: what is signed, the signature, the message as it travels."""
     made = []
     for what, payload in documents(chunk).items():
-        key = signing_key(ROLES[what])
+        key = signing_key(SIGNING_ROLE[what])
         one = key.sign(what, payload)
         message = encode_pack(one) if what in PACKED else key.sign_lines(what, payload)
         made.append(

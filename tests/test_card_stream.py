@@ -42,6 +42,7 @@ from hil.devices.reader_scard import VirtualScard
 
 READER = "Lane 00 00"
 TAPS = 500
+AGAIN_MAX = 25  # Dialogues that ran out of time: one in twenty, on a machine far too busy.
 assert AWAY_MS_MIN + REPEAT_MS_MAX < HOLD_MS  # So time alone does not let a card be asked again.
 RECOVERY_MS_MAX = 2_000  # From the moment the service or the reader is back.
 
@@ -142,7 +143,7 @@ def test_500_taps_through_a_restart_and_an_unplugged_reader(
             """Until it is read: where the machine was too busy for the dialogue, the person is
             told so, and taps again."""
             reads, _ = answered()
-            while answered()[0] == reads:
+            while answered()[0] == reads and answered()[1] <= AGAIN_MAX:
                 made.service.insert(READER, card)
                 before = answered()
                 made.wait(station, lambda: answered() != before)  # noqa: B023
@@ -175,6 +176,7 @@ def test_500_taps_through_a_restart_and_an_unplugged_reader(
                 made.ahead_ms += 4_000
             show(name, cards[name])
         facts = [fact for fact in station.facts() if isinstance(fact, AccessFact)]
+        assert answered()[1] <= AGAIN_MAX, "the dialogues are too slow, not the machine"
     assert len(facts) == len(told) == TAPS, "none is lost, and none came by itself"
     for fact, name in zip(facts, told, strict=True):
         assert (fact.outcome, fact.reason) == EXPECTED[name], name

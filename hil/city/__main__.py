@@ -37,6 +37,7 @@ from hil.city.lists import GATHER_MS
 from hil.city.mischief import Mischief
 from hil.city.mosquitto import BrokerFiles, write_broker
 from hil.city.parents import ParentDesk
+from hil.city.schema import FILE_NAME
 from hil.city.seed import SEEDED, seed_school
 from hil.city.service import Branch, Service
 from hil.city.store import Store
@@ -174,7 +175,7 @@ def _open_branch(
             f"--database {options.database!r}: write postgresql://…, or leave it out"
         )
     else:
-        store = Store(options.folder / ("city.db" if number == 0 else f"city-{site}.db"))
+        store = Store(options.folder / (FILE_NAME if number == 0 else f"city-{site}.db"))
     core = CityCore(store, keys, site=site, gather_ms=options.gather_ms)
     seed = options.seed + number
     seed_school(core, make_school(seed, site, canteen=options.canteen), now_ms)

@@ -14,6 +14,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge.messages import (
+    SIGNING_ROLE,
     AnyPush,
     Delta,
     Head,
@@ -43,14 +44,6 @@ from hil.city.keys import CityKeys
 from hil.city.lists import Out
 
 LONG_AGO_MS: Final = 1_577_836_800_000  # 2020-01-01.
-ROLES: Final = {
-    SignedWhat.HEAD: "freshness",
-    SignedWhat.WELCOME: "freshness",
-    SignedWhat.MANIFEST: "list",
-    SignedWhat.DELTA: "list",
-    SignedWhat.KEYS: "list",
-    SignedWhat.ORDER: "order",
-}
 
 
 class Liar:
@@ -158,7 +151,7 @@ class Liar:
         return encode_signed_lines(signed.payload, signed.key_id, signed.signature)
 
     def _sign(self, what: SignedWhat, payload: bytes) -> Signed:
-        return self._keys.signing[ROLES[what]].sign(what, payload)
+        return self._keys.signing[SIGNING_ROLE[what]].sign(what, payload)
 
     # -------------------------------------------------------------------- MessagePack
 

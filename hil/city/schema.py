@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 SCHEMA_VERSION: Final = 4
+FILE_NAME: Final = "city.db"  # Of the first site, in the city's folder.
 
 TABLES: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;

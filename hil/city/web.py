@@ -96,13 +96,6 @@ def make_app(
     async def feed(request: Request) -> Response:
         return await _feed(request, service, bell)
 
-    def status(branch: Branch, _request: Request) -> dict[str, Any]:
-        return {
-            **branch.desk.status(),
-            "sites": list(service.branches),
-            "broker_connected": service.bridge.connected,
-        }
-
     async def all_faults(request: Request) -> Response:
         if request.method == "POST":
             _switch(faults, await _body(request))
@@ -118,19 +111,9 @@ def make_app(
         )
         return Response(made.packed(), media_type="application/octet-stream")
 
-    questions: dict[str, Callable[[Branch, Request], Any]] = {
-        "/facts": _facts,
-        "/cards": lambda branch, _request: branch.desk.cards(),
-        "/account": lambda branch, request: branch.desk.account(dict(request.query_params)),
-        "/status": status,
-        "/ledger": lambda branch, _request: branch.desk.ledger(),
-        "/preorders": lambda branch, request: branch.parents.meals(dict(request.query_params)),
-        "/settings": lambda branch, _request: branch.desk.settings(),
-        "/debits": lambda branch, request: branch.parents.debits(dict(request.query_params)),
-    }
     doings = _doings(service)
     routes = [Route(path, posting(work), methods=["POST"]) for path, work in doings.items()]
-    routes += [Route(path, asking(work)) for path, work in questions.items()]
+    routes += [Route(path, asking(work)) for path, work in _questions(service).items()]
     routes += [Route("/feed", feed), Route("/faults", all_faults, methods=["GET", "POST"])]
     routes.append(Route("/stick", stick, methods=["POST"]))
     paths = sorted(route.path for route in routes)
@@ -143,6 +126,28 @@ def make_app(
             ClientDisconnect: _gone,
         },
     )
+
+
+def _questions(service: Service) -> dict[str, Callable[[Branch, Request], Any]]:
+    """What can be asked, by path."""
+
+    def status(branch: Branch, _request: Request) -> dict[str, Any]:
+        return {
+            **branch.desk.status(),
+            "sites": list(service.branches),
+            "broker_connected": service.bridge.connected,
+        }
+
+    return {
+        "/facts": _facts,
+        "/cards": lambda branch, _request: branch.desk.cards(),
+        "/account": lambda branch, request: branch.desk.account(dict(request.query_params)),
+        "/status": status,
+        "/ledger": lambda branch, _request: branch.desk.ledger(),
+        "/preorders": lambda branch, request: branch.parents.meals(dict(request.query_params)),
+        "/settings": lambda branch, _request: branch.desk.settings(),
+        "/debits": lambda branch, request: branch.parents.debits(dict(request.query_params)),
+    }
 
 
 def _doings(service: Service) -> dict[str, Work]:

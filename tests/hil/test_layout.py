@@ -14,9 +14,9 @@ import pytest
 from edge import config
 from edge.model import DeviceFault, SetupProblem
 from hil.city.database import schema_of
-from hil.city.schema import SCHEMA_VERSION
+from hil.city.schema import FILE_NAME, SCHEMA_VERSION
 from hil.layout import ALL_STATIONS, READERS, SETS, WIRES, Folder, device_toml, station_of_line
-from hil.run import CITY_FILE, _forget, _set_aside
+from hil.run import _forget, _set_aside
 
 
 @pytest.mark.parametrize("station", ALL_STATIONS, ids=lambda station: str(station.name))
@@ -67,17 +67,17 @@ def test_fresh_forgets_what_a_miniature_made_and_nothing_else(tmp_path: Path) ->
 
 def test_what_another_version_made_is_told_and_set_aside_whole(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
-    assert schema_of(folder.city / CITY_FILE) is None
+    assert schema_of(folder.city / FILE_NAME) is None
     folder.city.mkdir()
     for version in (1, SCHEMA_VERSION):
-        with contextlib.closing(sqlite3.connect(folder.city / CITY_FILE)) as db:
+        with contextlib.closing(sqlite3.connect(folder.city / FILE_NAME)) as db:
             db.execute(f"PRAGMA user_version = {version}")
-        assert schema_of(folder.city / CITY_FILE) == version
+        assert schema_of(folder.city / FILE_NAME) == version
     folder.memory.write_text("{}")
     for _ in range(2):
         aside = _set_aside(folder)
         assert list(tmp_path.iterdir()) == [aside]
-        assert schema_of(aside / "city" / CITY_FILE) == SCHEMA_VERSION
+        assert schema_of(aside / "city" / FILE_NAME) == SCHEMA_VERSION
         (aside / "city").rename(folder.city)
-    (tmp_path / "city" / CITY_FILE).write_text("no database " * 99)
-    assert schema_of(folder.city / CITY_FILE) is None, "its city says what is wrong with it"
+    (tmp_path / "city" / FILE_NAME).write_text("no database " * 99)
+    assert schema_of(folder.city / FILE_NAME) is None, "its city says what is wrong with it"

@@ -170,6 +170,14 @@ class Chaos:
         self._stack.close()
 
     def _start(self) -> None:
+        self._prepare()
+        for device in self.devices:
+            device.allow(device.wanted // AHEAD_SHARE)
+            self._begin(device.writer)
+            self._begin(device.station.sync)
+
+    def _prepare(self) -> None:
+        """The city and its broker, up; the devices there, none of their processes begun."""
         files = self.folder / "broker"
         more = [word for url in self.broker.endpoints for word in ("--endpoint", url)]
         self.city = ChaosCity(self.folder, self.broker.url, "--mosquitto", str(files), *more)
@@ -183,10 +191,6 @@ class Chaos:
             lambda: self.city.get("/status")["broker_connected"],
             lambda: self.city.last_words() + self.broker.last_words(),
         )
-        for device in self.devices:
-            device.allow(device.wanted // AHEAD_SHARE)
-            self._begin(device.writer)
-            self._begin(device.station.sync)
 
     def _device(self, number: int, kind: str, facts: int) -> Device:
         name = f"{SITE}-{kind}-{number}"

@@ -34,10 +34,9 @@ from edge.settings import DeviceSettings
 from edge.till_desk import TillDesk
 from hil.world.school import make_school
 from tests.process import books
-from tests.process.chaos import Chaos, ChaosCity, Mosquitto
+from tests.process.chaos import Chaos, Mosquitto
 from tests.process.chaos_writer import Tapping
 from tests.process.school import SEED as SCHOOL_SEED
-from tests.process.school import wait_until
 from tests.support.times import MOSCOW
 
 NIGHT: Final = bool(os.environ.get("NIGHTLY"))
@@ -64,19 +63,7 @@ class Backlog(Chaos):
     """As ever, but nobody writes, and `sync` starts when it is told."""
 
     def _start(self) -> None:
-        files = self.folder / "broker"
-        more = [word for url in self.broker.endpoints for word in ("--endpoint", url)]
-        self.city = ChaosCity(self.folder, self.broker.url, "--mosquitto", str(files), *more)
-        self._begin(self.city)
-        for number, (kind, facts) in enumerate(self.shares, start=1):
-            self.devices.append(self._device(number, kind, facts))
-        self.broker.prepare(files)
-        self._stack.callback(self.broker.stop)
-        self.broker.start()
-        wait_until(
-            lambda: self.city.get("/status")["broker_connected"],
-            lambda: self.city.last_words() + self.broker.last_words(),
-        )
+        self._prepare()
 
     def drain(self) -> float:
         """Seconds from the first process's start until the city has everything."""
