@@ -1,9 +1,10 @@
 """The connection to a broker, as the shell sees it: calls go in, events come out.
 
 It decides nothing: when to connect, what to send and what a message means is the shell's. Each
-connection is a `Link` in a thread of its own, so a look-up or handshake that hangs blocks nobody:
-it is given up by time. What happens becomes events in a bounded queue. The links, and they alone,
-know paho (`sync/mqtt_link.py`).
+connection is a `Link` with a thread of its own, so a look-up or handshake that hangs blocks nobody:
+it is given up by time. Once connected, whoever waits for the bridge turns the link meanwhile
+(`sync/turns.py`). What happens becomes events in a bounded queue. The links, and they alone, know
+paho (`sync/mqtt_link.py`).
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from edge.messages import MESSAGE_BYTES_MAX
 from edge.model import DeviceFault
 from sync.bell import Bell
 from sync.bridge_events import BridgeEvent, Disconnected, Loss, Token
-from sync.mqtt_link import LINGER_MS_MAX, TURN_MS_MAX, Link, monotonic_ms
+from sync.mqtt_link import LINGER_MS_MAX, TURN_MS_MAX, Link
 from sync.session import Endpoint, Session
+from sync.turns import monotonic_ms
 
 EVENTS_MAX: Final = 256  # Our choice: 16 MB of the largest messages; then the socket rests.
 WAITING_MAX: Final = 256  # Our choice: publishes taken on; pumps and pulls have windows below it.
@@ -29,7 +31,8 @@ HANGING_MAX: Final = 4  # Our choice: look-ups given up that still run; then som
 
 class Bridge:
     """At most one connection at a time. All methods are for one thread, `wake` for any. Whoever
-    waits for several at once is told by `woken` that this one has something."""
+    waits for several at once is told by `woken` that this one has something, and does not `wait`:
+    then the link's thread turns it."""
 
     def __init__(self, session: Session, *, woken: Callable[[], None] | None = None) -> None:
         self._session = session
@@ -79,6 +82,7 @@ class Bridge:
             post=self._post,
             tell=self._tell,
             crowded=lambda: len(self._events) >= EVENTS_MAX,
+            lent_until=self._ready if self._woken is None else None,
         )
         self._link.thread.start()
 
@@ -96,6 +100,7 @@ class Bridge:
             self._speaker = 0
             self._events.clear()
         if link is not None:
+            link.give_back()
             link.submit(link.finish)
             link.thread.join((LINGER_MS_MAX + TURN_MS_MAX) / 1000)
         self._ready.close()
@@ -116,7 +121,7 @@ class Bridge:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What is published and done inside leaves when it ends, the link's thread woken once."""
+        """What is published and done inside leaves when it ends, all at once."""
         link, self._link_waits = self._link, True
         try:
             yield
@@ -188,7 +193,14 @@ class Bridge:
 
     def wait(self, timeout_ms: int) -> None:
         """Until something happened, `wake` was called, or time is up."""
-        self._ready.wait(timeout_ms)
+        until_ms = monotonic_ms() + max(0, timeout_ms)
+        while not self._events and (left_ms := until_ms - monotonic_ms()) >= 0:
+            link = self._link
+            if link is None or not link.turns.lent:
+                self._ready.wait(left_ms)
+                return
+            if link.turns.serve(left_ms):
+                return
 
     def wake(self) -> None:
         """End a `wait`; from any thread."""
@@ -233,6 +245,6 @@ class Bridge:
         )
         self._tell()
         link.given_up = True
-        link.bell.ring()
+        link.give_back()
         if link.thread.is_alive():
             self._hanging.append(link.thread)

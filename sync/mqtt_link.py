@@ -1,8 +1,9 @@
 """The one import of paho: one connection to one broker, on a short lead.
 
-Every connection is a new paho client in a new thread that owns it and its socket: no state of an
-earlier connection can be resent, and no lock is shared with a callback. Calls from outside are
-commands, done by that thread in order.
+Every connection is a new paho client in a new thread: no state of an earlier connection can be
+resent. The thread looks up, connects and shakes hands, which may hang; then it turns the client, or
+lends it to whoever waits for it (`sync/turns.py`). Calls from outside are commands, done in order
+by who has the client.
 
 The lead, point by point (each was seen to matter): own window by the broker's Receive Maximum,
 never a publish while not connected, `drop_out_messages` at the end, no reconnecting by paho,
@@ -17,7 +18,6 @@ import logging
 import select
 import socket
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -44,8 +44,9 @@ from sync.bridge_events import (
     loss_of_code,
 )
 from sync.link_end import Ended, LastWords, connect_problem
-from sync.news import NEWS_MS_MAX, News
+from sync.pulse import STUCK_MS, Pulse
 from sync.session import TCP_MS_MAX, USER_TIMEOUT_MS, Endpoint, Session
+from sync.turns import STAND_IN_MS, Turns, monotonic_ms
 
 IN_FLIGHT_MAX: Final = 64  # Measured: above 100 paho gets slower, each PUBACK walks its table.
 TOPICS_PER_SUBSCRIBE: Final = 8  # The strictest cloud broker's limit.
@@ -53,23 +54,19 @@ PACKET_BYTES_CUT: Final = 1024 * 1024  # Our choice: 3.1.1 has no limit to agree
 LINGER_MS_MAX: Final = 2_000  # Our choice: what an ordered end may wait for last answers.
 TURN_MS_MAX: Final = 1_000  # Keepalive is counted in seconds.
 ENDING_TURN_MS_MAX: Final = 10  # Our choice: a stop waits no longer than it must.
-STUCK_MS: Final = 30_000  # Our choice: a turn of the thread takes milliseconds.
 REFUSAL_MS_MAX: Final = 2_000  # Our choice: a slow line. NATS without a leader hangs up after 4 s.
 
 assert MESSAGE_BYTES_MAX < PACKET_BYTES_CUT
-assert TURN_MS_MAX < STUCK_MS
+assert TURN_MS_MAX + STAND_IN_MS < STUCK_MS
 
 _UNSUPPORTED_VERSION: Final = 0x84  # Reason codes of MQTT 5.0, 2.4.
 _NO_MATCHING_SUBSCRIBERS: Final = 0x10
 
 
-def monotonic_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
-
-
 class Link:
-    """One connection: its thread, its client, its window. `submit` and `problem` are for the
-    bridge's thread; everything else runs in the link's own."""
+    """One connection: its thread, its client, its window. The public methods are for the bridge's
+    thread; everything else is done by who has the client: the link's own thread, or the bridge's
+    while it is lent. `lent_until`: it is to be lent, and this bell calls the borrower away."""
 
     def __init__(
         self,
@@ -82,6 +79,7 @@ class Link:
         post: Callable[[int, BridgeEvent], None],
         tell: Callable[[], None],
         crowded: Callable[[], bool],
+        lent_until: Bell | None,
     ) -> None:
         self.number = number
         self.endpoint = endpoint
@@ -89,17 +87,19 @@ class Link:
         self.was_connected = False
         self.given_up = False  # Set by the bridge: whatever it still reaches, it is not wanted.
         self.submitted = 0  # Publishes; counted by the bridge's thread alone.
-        self.settled = 0  # Those answered; counted by the link's thread alone.
+        self.settled = 0  # Those answered; counted by who has the client.
         self.old_protocol: bool | None = None  # Learnt: 3.1.1 alone (True), not so (False).
         self.bell = Bell()
+        self.turns = Turns(self._turn, failed=self._fail, over=lambda: self._ended is not None)
         self.thread = threading.Thread(target=self._run, name=f"mqtt-{number}", daemon=True)
         self._session = session
         self._will = will
         self._assume_old = old_protocol
         self._note = partial(post, number)
         self._tell = tell
-        self._news = News()  # Noted, and not told of yet.
+        self._untold = False  # Something is noted that somebody waits for.
         self._crowded = crowded
+        self._lent_until = lent_until
         self._commands: deque[Callable[[], None]] = deque()
         self._client: Client | None = None
         self._poller = select.poll()  # Of the bell and the client's socket.
@@ -112,35 +112,41 @@ class Link:
         self._subscribing: dict[int, tuple[str, ...]] = {}
         self._refused_topics: list[str] = []
         self._finish_by_ms: int | None = None
-        self._keepalive_s = session.keepalive_s
-        self._started_ms = self._beat_ms = self._heard_ms = monotonic_ms()
-        self._resting = False
+        now_ms = monotonic_ms()
+        self._pulse = Pulse(
+            started_ms=now_ms,
+            connect_ms_max=session.connect_ms_max,
+            keepalive_s=session.keepalive_s,
+            beat_ms=now_ms,
+            heard_ms=now_ms,
+        )
 
     # ------------------------------------------------------------------ for the bridge's thread
 
     def submit(self, command: Callable[[], None], *, wake: bool = True) -> None:
-        """Have the link's thread do this, in order; without `wake` when it next does anything."""
+        """Have this done, in order; without `wake` at the next turn."""
         self._commands.append(command)
         if wake:
-            self.bell.ring()
+            self.wake()
 
     def wake(self) -> None:
-        """Have it do now what was submitted."""
-        if self._commands:
+        """Have done now what was submitted."""
+        if self._commands and self.turns.lent:
+            self.turns.do(self._do_commands)
+        elif self._commands:
             self.bell.ring()
+
+    def give_back(self) -> None:
+        """The borrower serves no more: the thread goes on alone."""
+        self.turns.give_back()
+        self.bell.ring()
 
     def problem(self, now_ms: int) -> str:
         """Why this link cannot be believed any more, or ""."""
-        if not self.connected:
-            if now_ms - self._started_ms >= self._session.connect_ms_max:
-                return f"no connection after {self._session.connect_ms_max} ms"
-        elif now_ms - self._beat_ms >= STUCK_MS:
-            return f"its thread made no turn for {STUCK_MS} ms"
-        elif not self._resting and now_ms - self._heard_ms >= 2_000 * self._keepalive_s:
-            return f"nothing heard for {2 * self._keepalive_s} s"
-        if not self.thread.is_alive() and self.thread.ident is not None:
-            return "its thread ended without a word"
-        return ""
+        problem = self._pulse.problem(now_ms, connected=self.connected)
+        if not problem and not self.thread.is_alive() and self.thread.ident is not None:
+            problem = "its thread ended without a word"
+        return problem
 
     # ------------------------------------------------------------------ commands, submitted
 
@@ -175,10 +181,10 @@ class Link:
     def _run(self) -> None:
         try:
             ended = self._live()
-        except Ended as error:
-            ended = self._ended = error
         except Exception as error:
-            ended = Ended(Loss.LOST, f"unexpected {type(error).__name__}: {error}")
+            self._fail(error)
+            assert self._ended is not None
+            ended = self._ended
         finally:
             self.connected = False
             self._let_go()
@@ -194,20 +200,14 @@ class Link:
             self._let_go()
             self._open(MQTTProtocolVersion.MQTTv311)
             self.old_protocol = True
-        while True:
-            self._turn(NEWS_MS_MAX if self._news.waiting else TURN_MS_MAX)
-            if self._news.due(monotonic_ms()):
-                self._tell()
-                if self._news.rush and not self._commands:
-                    self.bell.wait(NEWS_MS_MAX)  # `sync/news.py` says why.
-            answered = not self._unanswered and not self._held_back and not self._commands
-            if self._finish_by_ms is not None and (
-                answered or monotonic_ms() >= self._finish_by_ms
-            ):
-                self._end(Loss.ASKED, "ended by this device")
-            ended = self._over()
-            if ended is not None:
-                return ended
+        if self._lent_until is not None:
+            self._poller.register(self._lent_until.fileno(), select.POLLIN)
+            self.turns.lend(stood_in=self._tell_what_came)
+            self._poller.unregister(self._lent_until.fileno())
+        while (ended := self._over()) is None:
+            self._turn(TURN_MS_MAX)
+            self._tell_what_came()
+        return ended
 
     def _open(self, protocol: MQTTProtocolVersion) -> bool:
         """A session, or False when another version of the protocol may do better."""
@@ -292,7 +292,8 @@ class Link:
     def _begin(self, properties: Properties | None, protocol: str) -> None:
         receive_max = getattr(properties, "ReceiveMaximum", 65_535)  # MQTT 5.0, 3.2.2.3.3.
         self._receive_max = min(IN_FLIGHT_MAX, receive_max)
-        self._keepalive_s = getattr(properties, "ServerKeepAlive", self._session.keepalive_s)
+        keepalive_s = getattr(properties, "ServerKeepAlive", self._session.keepalive_s)
+        self._pulse.keepalive_s = keepalive_s
         self.connected = self.was_connected = True
         self._post(
             Connected(
@@ -300,42 +301,56 @@ class Link:
                 protocol=protocol,
                 receive_max=receive_max,
                 packet_bytes_max=getattr(properties, "MaximumPacketSize", None),
-                keepalive_s=self._keepalive_s,
+                keepalive_s=keepalive_s,
             )
         )
 
-    def _turn(self, timeout_ms: int) -> None:
-        """Commands, then whatever the socket has or takes, then paho's own clockwork."""
-        self._beat_ms = monotonic_ms()
-        self._check_wanted()
+    def _do_commands(self) -> None:
         while self._commands and self._ended is None:
             self._commands.popleft()()
+
+    def _turn(self, timeout_ms: int) -> bool:
+        """Commands, then whatever the socket has or takes, then paho's own clockwork. Whether the
+        borrower is called away."""
+        self._pulse.beat_ms = monotonic_ms()
+        self._check_wanted()
+        self._do_commands()
         client = self._client
         assert client is not None
         sock: Any = client.socket()
         if sock is None:
             self._end(Loss.LOST, self._words.text or "the connection closed")
-            return
+            return False
         # Events nobody fetched: let the broker wait instead of filling our memory.
-        self._resting = self._crowded()
-        pending = not self._resting and hasattr(sock, "pending") and sock.pending() > 0
-        wanted = 0 if self._resting else select.POLLIN
+        self._pulse.resting = self._crowded()
+        pending = not self._pulse.resting and hasattr(sock, "pending") and sock.pending() > 0
+        wanted = 0 if self._pulse.resting else select.POLLIN
         self._poller.register(sock, wanted | (select.POLLOUT if client.want_write() else 0))
         turn_ms = TURN_MS_MAX if self._finish_by_ms is None else ENDING_TURN_MS_MAX
         ready = dict(self._poller.poll(0 if pending else min(turn_ms, max(0, timeout_ms))))
         if self.bell.fileno() in ready:
             self.bell.hear()
         state = ready.get(sock.fileno(), 0)
-        if self._resting and state & (select.POLLHUP | select.POLLERR):
+        if self._pulse.resting and state & (select.POLLHUP | select.POLLERR):
             self._end(Loss.LOST, "the connection closed")
         elif pending or state & ~select.POLLOUT:
-            self._heard_ms = monotonic_ms()
+            self._pulse.heard_ms = monotonic_ms()
             client.loop_read()
             self._check_packet_size(client)
         if state & select.POLLOUT:
             client.loop_write()
         client.loop_misc()
         self._send_held_back()
+        self._look_for_end()
+        return self._lent_until is not None and self._lent_until.fileno() in ready
+
+    def _look_for_end(self) -> None:
+        """An ordered end, once what was published is answered, or has had its moment."""
+        if self._finish_by_ms is None or not self.connected:
+            return
+        answered = not self._unanswered and not self._held_back and not self._commands
+        if answered or monotonic_ms() >= self._finish_by_ms:
+            self._end(Loss.ASKED, "ended by this device")
 
     def _check_wanted(self) -> None:
         if self.given_up:
@@ -360,6 +375,17 @@ class Link:
         """Outside a turn: at once."""
         self._note(event)
         self._tell()
+
+    def _tell_what_came(self) -> None:
+        if self._untold:
+            self._untold = False
+            self._tell()
+
+    def _fail(self, error: Exception) -> None:
+        if isinstance(error, Ended):
+            self._ended = error
+        else:
+            self._end(Loss.LOST, f"unexpected {type(error).__name__}: {error}")
 
     def _end(self, loss: Loss, detail: str) -> None:
         """The first reason stands."""
@@ -406,7 +432,7 @@ class Link:
             self._end(Loss.DENIED if denied else Loss.LOST, detail)
 
     def _on_message(self, _c: Client, _u: Any, message: MQTTMessage) -> None:
-        self._news.add()
+        self._untold = True
         mid = message.mid if message.qos == 1 else 0
         if len(message.payload) > MESSAGE_BYTES_MAX:
             if mid:
@@ -433,7 +459,7 @@ class Link:
             self._note(Published(number=number, failure=failure, heard=heard))
             # Good news waits for the next look, unless its place is wanted: nobody acts on it.
             if failure or self._crowded():
-                self._news.add(urgent=True)
+                self._untold = True
 
     def _on_subscribe(
         self, _c: Client, _u: Any, mid: int, codes: list[ReasonCode], _p: Properties | None
@@ -444,5 +470,5 @@ class Link:
         ]
         if group and not self._subscribing:
             refused, self._refused_topics = tuple(self._refused_topics), []
-            self._news.add(urgent=True)
+            self._untold = True
             self._note(SubscriptionsReady(refused=refused))

@@ -77,9 +77,8 @@ class Of(StrEnum):
 class _Form:
     publisher: Side
     of: Of
-    qos: int  # As its publisher sends it.
+    qos: int  # As its publisher sends it, and a device asks to be given it.
     retained: bool
-    heard_qos: int = 1  # As a device asks to be given it.
 
 
 _FORMS: Final[dict[TopicKind, _Form]] = {
@@ -89,7 +88,7 @@ _FORMS: Final[dict[TopicKind, _Form]] = {
     TopicKind.UP: _Form(Side.DEVICE, of=Of.DEVICE, qos=1, retained=False),
     # Each says what the ones before it said: one that is lost is made good by the next, or by the
     # pump, which sends again what is not acknowledged in time. The broker need not account for it.
-    TopicKind.ACK: _Form(Side.CITY, of=Of.DEVICE, qos=1, retained=False, heard_qos=0),
+    TopicKind.ACK: _Form(Side.CITY, of=Of.DEVICE, qos=0, retained=False),
     TopicKind.HEAD: _Form(Side.CITY, of=Of.SCOPE, qos=1, retained=True),
     TopicKind.DELTA: _Form(Side.CITY, of=Of.SCOPE, qos=1, retained=False),
     TopicKind.PULL: _Form(Side.DEVICE, of=Of.DEVICE, qos=1, retained=False),
@@ -231,7 +230,7 @@ def heard_at_most_once(device: str) -> frozenset[str]:
     return frozenset(
         own(device, kind)
         for kind, form in _FORMS.items()
-        if form.publisher is Side.CITY and form.of is Of.DEVICE and form.heard_qos == 0
+        if form.publisher is Side.CITY and form.of is Of.DEVICE and form.qos == 0
     )
 
 

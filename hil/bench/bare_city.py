@@ -127,7 +127,7 @@ class BareCity:
         ack = Ack(
             device=device, stream=header.stream, epoch=header.epoch, up_to=self._up_to.get(key, 0)
         )
-        return Out(f"mk/v1/d/{device}/ack", encode_json(ack))
+        return Out(f"mk/v1/d/{device}/ack", encode_json(ack), qos=0)
 
     def _answer(self, device: str, pull: Pull) -> list[Out]:
         if self._list is None or pull.scope != self._list[0].scope:

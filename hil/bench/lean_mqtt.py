@@ -124,9 +124,11 @@ class LeanClient:
         return said
 
     def _publish(self, out: Out) -> bytes:
+        first = PUBLISH << 4 | out.qos << 1 | bool(out.retain)
+        if not out.qos:
+            return _packet(first, _text(out.topic) + out.payload)
         self._number = self._number % NUMBERS + 1
         number = struct.pack("!H", self._number)
-        first = PUBLISH << 4 | 2 | bool(out.retain)
         return _packet(first, _text(out.topic) + number + out.payload)
 
 

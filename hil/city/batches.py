@@ -385,4 +385,4 @@ def _ack(key: StreamKey, cursor: Cursor, *, rewind: bool = False, problem: str =
         rewind=rewind,
         problem=problem,
     )
-    return Out(f"mk/v1/d/{key.device}/ack", encode_json(ack))
+    return Out(f"mk/v1/d/{key.device}/ack", encode_json(ack), qos=0)

@@ -283,7 +283,7 @@ class Mischief:
 
 
 def _ack_out(ack: Ack) -> Out:
-    return Out(f"mk/v1/d/{ack.device}/ack", encode_json(ack))
+    return Out(f"mk/v1/d/{ack.device}/ack", encode_json(ack), qos=0)
 
 
 def _unknown(data: bytes) -> bool:

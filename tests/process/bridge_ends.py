@@ -25,13 +25,15 @@ E = TypeVar("E")
 
 
 class Ends:
-    """The bridges of one test, all closed at its end; and waits for what they tell."""
+    """The bridges of one test, all closed at its end; and waits for what they tell. `lent`: who
+    waits turns the link; else its own thread does."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, lent: bool) -> None:
+        self.lent = lent
         self._told: dict[Bridge, list[BridgeEvent]] = {}
 
     def bridge(self, session: Session = QUICK) -> Bridge:
-        bridge = Bridge(session)
+        bridge = Bridge(session, woken=None if self.lent else lambda: None)
         self._told[bridge] = []
         return bridge
 

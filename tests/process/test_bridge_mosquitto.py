@@ -42,9 +42,9 @@ from tests.sync.pki import Authority
 pytestmark = pytest.mark.process
 
 
-@pytest.fixture
-def ends() -> Iterator[Ends]:
-    ends = Ends()
+@pytest.fixture(params=["lent", "turned by its thread"])
+def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
+    ends = Ends(lent=request.param == "lent")
     yield ends
     ends.close()
     until(lambda: not links_alive(), "a link outlived its bridge")

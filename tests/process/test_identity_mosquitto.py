@@ -128,7 +128,7 @@ class Live:
             key_file=self.folder / "city.key",
             check_time=False,  # The broker's certificate may begin in years.
         )
-        bridge = Bridge(replace(session_for("city", None), tls=context))
+        bridge = Bridge(replace(session_for("city", None), tls=context), woken=lambda: None)
         self._stack.callback(bridge.close)
         bridge.connect(self.broker.endpoint, will_topic="will", will=b"")
         _expect(bridge, Connected)

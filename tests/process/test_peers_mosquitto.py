@@ -311,7 +311,7 @@ def test_a_stranger_on_the_broker_is_not_heard_and_cannot_speak_for_others(
     until(school.all_hear_all, school.words)
     stranger = Device(tmp_path / "stranger", "till-9", Station.TILL)
     stranger.provision(school.keys, site="school-8")
-    ends = Ends()
+    ends = Ends(lent=False)
     try:
         endpoint = school.brokers[0].endpoint
         session = peer_session(stranger.settings, "till-1", utc_s=None)

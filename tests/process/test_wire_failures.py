@@ -51,7 +51,7 @@ def wired(tmp_path: Path) -> Iterator[Wired]:
 
 @pytest.fixture
 def ends() -> Iterator[Ends]:
-    ends = Ends()
+    ends = Ends(lent=True)
     yield ends
     ends.close()
     until(lambda: not links_alive(), "a link outlived its bridge")

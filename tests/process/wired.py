@@ -96,7 +96,8 @@ class CityBridge:
 
     def __init__(self, city: City, endpoint: Endpoint) -> None:
         self._city = city
-        self.bridge = Bridge(session_for("city", None))
+        # It is looked at and never waited for: its thread turns it.
+        self.bridge = Bridge(session_for("city", None), woken=lambda: None)
         self.bridge.connect(endpoint, will_topic="", will=b"")
         self._expect(Connected)
         self.bridge.subscribe([f"mk/v1/d/{DEVICE}/{topic}" for topic in UP])
