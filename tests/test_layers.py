@@ -45,7 +45,7 @@ PURE = (
     *("edge.pos.ordered", "edge.pos.refund", "edge.pos.without_card"),
     *("edge.pos.barcode", "edge.pos.slip", "edge.pos.printing", "edge.config_till"),
     *("sync.pump", "sync.intake", "sync.scope_intake", "sync.later", "sync.topics", "sync.backoff"),
-    *("sync.answers", "sync.status", "sync.bridge_events", "sync.hand_in", "sync.news"),
+    *("sync.answers", "sync.status", "sync.bridge_events", "sync.hand_in", "sync.pulse"),
     *(
         "sync.peers",
         "sync.peer_state",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from edge.model import UidKind
 from edge.readers.open_reader import new_frame, open_reader
-from edge.readers.pcsc import PcscSession
+from edge.readers.pcsc import PcscSession, load_scard
 from edge.readers.pn532 import Pn532Session
 from edge.readers.reader import Reader
 from edge.readers.wedge import WedgeSession
@@ -219,7 +220,10 @@ class VpcdBench(Bench):
         self._slot.insert(self._card)
 
     def take_away(self) -> None:
+        """Until pcscd has seen it: it looks a few times a second, and a card that is swapped
+        between two looks may be met while it is being changed."""
         self._slot.remove()
+        self._wait_empty()
 
     def wait_noticed(self) -> None:
         assert self._card.was_powered.wait(POWERED_S_MAX)
@@ -230,6 +234,22 @@ class VpcdBench(Bench):
 
     def replug(self) -> None:
         self._stack.start()
+
+    def _wait_empty(self) -> None:
+        scard = load_scard()
+        _, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
+        try:
+            _, names = scard.SCardListReaders(context, [])
+            asked = [(name, scard.SCARD_STATE_UNAWARE) for name in names]
+            until_s = time.monotonic() + POWERED_S_MAX
+            while time.monotonic() < until_s:
+                _, states = scard.SCardGetStatusChange(context, 0, asked)
+                if not any(state & scard.SCARD_STATE_PRESENT for _, state, *_ in states):
+                    return
+                time.sleep(0.005)
+        finally:
+            scard.SCardReleaseContext(context)
+        raise TimeoutError("pcscd goes on seeing a card that was taken away")
 
 
 class Pn532Bench(Bench):
