@@ -133,6 +133,8 @@ def go_on(
         if metrics is not None and now_ms - told_ms >= METRICS_MS:
             told_ms = now_ms
             metrics.put(syncing.reports.metrics(syncing.clock.moment()))
+        if stop.is_set() or control.rings != rings:
+            continue  # What called during the step may not call again.
         wait_ms = syncing.due_ms() - now_ms
         syncing.wait(min(STEP_MS_MAX, max(STEP_MS_MIN, wait_ms)))
 

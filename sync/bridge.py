@@ -26,6 +26,7 @@ from sync.turns import monotonic_ms
 
 EVENTS_MAX: Final = 256  # Our choice: 16 MB of the largest messages; then the socket rests.
 WAITING_MAX: Final = 256  # Our choice: publishes taken on; pumps and pulls have windows below it.
+GATHERED_MAX: Final = 32  # Our choice: a list's pieces in flight and a window of batches fit in.
 HANGING_MAX: Final = 4  # Our choice: look-ups given up that still run; then something is broken.
 
 
@@ -103,6 +104,7 @@ class Bridge:
             link.give_back()
             link.submit(link.finish)
             link.thread.join((LINGER_MS_MAX + TURN_MS_MAX) / 1000)
+            link.given_up = True  # Should it still hang: its bell is about to go.
         self._ready.close()
 
     @property
@@ -187,19 +189,22 @@ class Bridge:
         """`poll` has something. What hangs is found by `poll` alone."""
         return bool(self._events)
 
-    def fileno(self) -> int:
-        """Readable when `poll` has something: for a selector."""
-        return self._ready.fileno()
-
     def wait(self, timeout_ms: int) -> None:
-        """Until something happened, `wake` was called, or time is up."""
-        until_ms = monotonic_ms() + max(0, timeout_ms)
-        while not self._events and (left_ms := until_ms - monotonic_ms()) >= 0:
+        """Until something happened, `wake` was called, or time is up; at once while events wait to
+        be fetched. Meanwhile the link is turned here, in the caller's thread; what comes together
+        is gathered, for each look at it costs the caller a step."""
+        until_ms = monotonic_ms() + timeout_ms
+        left_ms, came = max(0, timeout_ms), len(self._events)
+        while came < GATHERED_MAX:
             link = self._link
             if link is None or not link.turns.lent:
-                self._ready.wait(left_ms)
+                if not came:
+                    self._ready.wait(left_ms)
                 return
-            if link.turns.serve(left_ms):
+            called = link.turns.serve(0 if came else left_ms)
+            before, came = came, len(self._events)
+            left_ms = until_ms - monotonic_ms()
+            if called or (came == before if came else left_ms <= 0):
                 return
 
     def wake(self) -> None:

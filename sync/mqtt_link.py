@@ -137,13 +137,14 @@ class Link:
             self.bell.ring()
 
     def give_back(self) -> None:
-        """The borrower serves no more: the thread goes on alone."""
+        """The borrower serves no more: the thread goes on alone, and at once."""
         self.turns.give_back()
-        self.bell.ring()
+        self.bell.ring()  # It may not have lent it yet, and be waiting in a turn of its own.
 
     def problem(self, now_ms: int) -> str:
         """Why this link cannot be believed any more, or ""."""
-        problem = self._pulse.problem(now_ms, connected=self.connected)
+        # One that has ended says why itself.
+        problem = self._pulse.problem(now_ms, connected=self.was_connected)
         if not problem and not self.thread.is_alive() and self.thread.ident is not None:
             problem = "its thread ended without a word"
         return problem
@@ -202,11 +203,13 @@ class Link:
             self.old_protocol = True
         if self._lent_until is not None:
             self._poller.register(self._lent_until.fileno(), select.POLLIN)
-            self.turns.lend(stood_in=self._tell_what_came)
+            self.turns.lend(call=self._tell)
             self._poller.unregister(self._lent_until.fileno())
         while (ended := self._over()) is None:
             self._turn(TURN_MS_MAX)
-            self._tell_what_came()
+            if self._untold:
+                self._untold = False
+                self._tell()
         return ended
 
     def _open(self, protocol: MQTTProtocolVersion) -> bool:
@@ -375,11 +378,6 @@ class Link:
         """Outside a turn: at once."""
         self._note(event)
         self._tell()
-
-    def _tell_what_came(self) -> None:
-        if self._untold:
-            self._untold = False
-            self._tell()
 
     def _fail(self, error: Exception) -> None:
         if isinstance(error, Ended):

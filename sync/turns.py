@@ -32,13 +32,18 @@ class Turns:
         failed: Callable[[Exception], None],
         over: Callable[[], bool],
     ) -> None:
-        self.lent = False  # To the owner, who may `serve`.
         self._turn = turn
         self._failed = failed
         self._over = over
         self._lock = threading.Lock()  # Who has it, has the link.
-        self._back = threading.Event()
+        self._lending = False
+        self._back = threading.Event()  # Once given back it stays so.
         self._turned_ms = 0
+
+    @property
+    def lent(self) -> bool:
+        """To the owner, who may `serve`."""
+        return self._lending and not self._back.is_set()
 
     # ------------------------------------------------------------------ for the owner, while lent
 
@@ -50,28 +55,29 @@ class Turns:
     def do(self, deed: Callable[[], object]) -> None:
         """Something else with the link, between two turns."""
         with self._lock:
-            self._guarded(lambda: bool(deed()))
+            self._guarded(deed)
 
     def give_back(self) -> None:
         """The owner serves no more; also when nothing is lent."""
-        self.lent = False
         self._back.set()
 
     # ------------------------------------------------------------------ for the link's own thread
 
-    def lend(self, *, stood_in: Callable[[], None]) -> None:
-        """Until it is given back or over. `stood_in`: there was a turn that the owner did not see;
-        called without the lock."""
+    def lend(self, *, call: Callable[[], None]) -> None:
+        """Until it is given back or over. `call` has the owner look: the link is its to turn now,
+        or there was a turn that it did not see."""
         self._turned_ms = monotonic_ms()
-        self.lent = not self._over() and not self._back.is_set()
+        if self._over():
+            self.give_back()
+        self._lending = True
         try:
-            while self.lent:
-                self._back.wait(STAND_IN_MS / 1000)
-                if self.lent and self._stand_in():
-                    stood_in()
+            call()
+            while not self._back.wait(STAND_IN_MS / 1000):
+                if self._stand_in():
+                    call()
         finally:
             with self._lock:  # The owner's last turn is done.
-                self.lent = False
+                self._lending = False
 
     def _stand_in(self) -> bool:
         if not self._lock.acquire(blocking=False):
@@ -84,9 +90,9 @@ class Turns:
         finally:
             self._lock.release()
 
-    def _guarded(self, deed: Callable[[], bool]) -> bool:
+    def _guarded(self, deed: Callable[[], object]) -> bool:
         try:
-            return not self._over() and deed()
+            return not self._over() and bool(deed())
         except Exception as error:
             self._failed(error)
             return False

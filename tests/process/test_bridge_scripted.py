@@ -22,7 +22,7 @@ import pytest
 from edge.messages import MESSAGE_BYTES_MAX
 from edge.model import DeviceFault
 from sync import mqtt_link, turns
-from sync.bridge import EVENTS_MAX, HANGING_MAX
+from sync.bridge import EVENTS_MAX, GATHERED_MAX, HANGING_MAX
 from sync.bridge_events import (
     Connected,
     Disconnected,
@@ -420,6 +420,63 @@ def test_a_thread_that_hangs_and_a_line_that_is_dead_are_told(
         assert link is not None
         link._pulse.heard_ms -= 2_001
         assert "nothing heard for 2 s" in ends.expect(device, Disconnected).detail
+
+
+def test_a_link_that_ends_is_not_said_to_have_never_begun(ends: Ends) -> None:
+    """Between its end and its word on it somebody may ask: the true reason stands."""
+    with ScriptedBroker(on_packet=silent).running() as broker:
+        device = ends.connected(broker.endpoint, replace(QUICK, connect_ms_max=5_000))
+        link = device._link
+        assert link is not None
+        link.connected = False
+        assert link.problem(turns.monotonic_ms() + 6_000) == ""
+
+
+def test_what_comes_together_is_handed_over_together(ends: Ends) -> None:
+    """A look at each by itself would cost the caller a step each."""
+    if not ends.lent:
+        return  # Its thread gathers while the caller works.
+    sends: list[Callable[[bytes], None]] = []
+
+    def on_packet(packet: Packet, send: Callable[[bytes], None]) -> bool:
+        if packet.kind == CONNECT:
+            sends.append(send)
+            send(connack(version=5))
+        return True
+
+    with ScriptedBroker(on_packet=on_packet).running() as broker:
+        device = ends.connected(broker.endpoint)
+        sends[0](b"".join(publish("down", b"%d" % i) for i in range(100)))
+        sizes: list[int] = []
+        while sum(sizes) < 100:
+            device.wait(PATIENCE_MS)
+            sizes.append(len(device.poll()))
+        assert sum(sizes) == 100 and len(sizes) < 25 and max(sizes) <= 2 * GATHERED_MAX
+
+
+@pytest.mark.parametrize("timeout_ms", [-3, 0, 1, 5])
+def test_a_wait_that_runs_out_is_a_turn_or_two(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch, timeout_ms: int
+) -> None:
+    with ScriptedBroker(on_packet=silent).running() as broker:
+        device = ends.connected(broker.endpoint)
+        device.wait(50)  # Called to the link that was lent.
+        turned: list[int] = []
+        link = device._link
+        assert link is not None
+        if ends.lent:
+            until(lambda: link.turns.lent, "it is lent")
+        really = link.turns._turn
+
+        def turn(left_ms: int) -> bool:
+            turned.append(left_ms)
+            return really(left_ms)
+
+        monkeypatch.setattr(link.turns, "_turn", turn)
+        for _ in range(20):
+            device.wait(timeout_ms)
+        # One that ends a moment early by the clock is gone on with; the thread may stand in once.
+        assert len(turned) <= 2 * 20 + 1
 
 
 def test_a_wait_ends_when_it_is_woken(ends: Ends) -> None:

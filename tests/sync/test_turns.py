@@ -63,7 +63,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def lending(link: Link) -> Iterator[tuple[Turns, threading.Thread]]:
     lent = Turns(link.turn, failed=link.fail, over=lambda: link.ended)
-    thread = threading.Thread(target=lambda: lent.lend(stood_in=link.tell), name="link")
+    thread = threading.Thread(target=lambda: lent.lend(call=link.tell), name="link")
     thread.start()
     until(lambda: lent.lent, "it is lent")
     try:
@@ -92,7 +92,8 @@ def test_who_serves_turns_it_and_the_thread_rests() -> None:
         while time.monotonic() < until_s:
             assert not lent.serve(1)
         assert lent.serve(0), "what a turn says is handed on"
-    assert link.by[own()] > 10 and link.by.get("link", 0) == link.told == 0
+    assert link.by[own()] > 10 and link.by.get("link", 0) == 0
+    assert link.told == 1, "called once: the link is its to turn"
 
 
 def test_a_long_turn_is_no_absence() -> None:
@@ -109,7 +110,7 @@ def test_while_the_owner_is_away_the_thread_stands_in_and_tells() -> None:
     with lending(link) as (lent, _):
         lent.serve(1)
         until(lambda: link.by.get("link", 0) >= 3, "it stands in, more than once")
-        until(lambda: link.told >= 3, "and tells each time")
+        until(lambda: link.told >= 4, "and calls each time")
         lent.serve(1)
     assert link.by[own()] == 2
 
@@ -160,12 +161,25 @@ def test_given_back_before_it_was_lent_it_is_not_lent() -> None:
     link = Link()
     lent = Turns(link.turn, failed=link.fail, over=lambda: False)
     lent.give_back()
-    lent.lend(stood_in=link.tell)
+    lent.lend(call=link.tell)
+    assert not lent.lent and link.by == {}
+
+
+def test_given_back_in_the_very_moment_it_is_lent_it_stays_given_back() -> None:
+    link = Link()
+    lent = Turns(link.turn, failed=link.fail, over=lambda: False)
+
+    def call() -> None:
+        assert lent.lent
+        lent.give_back()
+        assert not lent.lent
+
+    lent.lend(call=call)
     assert not lent.lent and link.by == {}
 
 
 def test_what_is_over_is_not_lent() -> None:
     link = Link(ended=True)
     lent = Turns(link.turn, failed=link.fail, over=lambda: link.ended)
-    lent.lend(stood_in=link.tell)
+    lent.lend(call=link.tell)
     assert not lent.lent and link.by == {}
