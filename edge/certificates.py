@@ -26,6 +26,7 @@ from edge.model import DeviceFault, SetupProblem
 from edge.trust import (
     candidate_path,
     former_path,
+    is_in_tpm,
     key_fingerprint,
     public_point,
     read_key,
@@ -52,8 +53,13 @@ class Validity:
 # ---------------------------------------------------------------------------------- asking
 
 
-def new_key() -> bytes:
-    """A device key, PKCS#8 in PEM."""
+def new_key(*, like: Path | None = None) -> bytes:
+    """The file of a new device key: PKCS#8 in PEM; or, if the key in the file `like` is in this
+    machine's TPM, one that is there too. `SetupProblem` when the TPM makes none."""
+    if like is not None and is_in_tpm(like):
+        from edge import tpm
+
+        return tpm.new_key()
     return ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -203,10 +209,11 @@ class Identity:
         return candidate_path(self.certificate)
 
     def request(self) -> str:
-        """A CSR by the candidate key, made if there is none. `DeviceFault` if the disk refuses."""
+        """A CSR by the candidate key, made where the key in use is if there is none. `DeviceFault`
+        if the disk refuses, or the TPM."""
         try:
             if not self.candidate_key.exists():
-                write_secret(self.candidate_key, new_key())
+                write_secret(self.candidate_key, self._new_key())
             key = read_key(self.candidate_key)
         except SetupProblem:
             self.discard()  # Of a disk that lied; the next one is asked for with a new key.
@@ -214,6 +221,12 @@ class Identity:
         except OSError as error:
             raise DeviceFault(f"{self.candidate_key}: {error.strerror}; check the disk") from error
         return certificate_request(key, self.device_id)
+
+    def _new_key(self) -> bytes:
+        try:
+            return new_key(like=self.key)
+        except SetupProblem as problem:
+            raise DeviceFault(str(problem)) from problem
 
     def take(self, certificate_pem: str, chain_pem: str, now: datetime) -> None:
         """Keep the answer beside the candidate key, once it fits. `Misfit` when it does not: also

@@ -19,7 +19,9 @@ from edge.offline_cache.lookup import Cache
 from edge.offline_cache.peers import Known, note_seen, seen_of
 from edge.offline_cache.record import Journal
 from edge.readers.reader import CardRead
-from edge.trust import KeyStore, ScopeKeys, credential_id, open_scope_keys
+from edge.trust import KeyStore, ScopeKeys, credential_id, open_at_once, open_scope_keys
+
+START_WAIT_S = 3.0  # Our choice: a TPM opens ten boxes in it; under the watchdog's ten seconds.
 
 
 class Looking:
@@ -53,6 +55,7 @@ class Looking:
         self._sells = sells
         self._count = count
         self._sealed: list[ScopeKey] = []
+        self._start_wait_s = START_WAIT_S
         self._told: tuple[Mapping[str, ProfileRow], ScopeKeys | None] = ({}, None)  # The keyring.
         self._told_suspects = marks.suspects(journal.writer.db)
         self._seen: Known = seen_of(journal.writer.db)  # Of peers, as last noted.
@@ -110,6 +113,10 @@ class Looking:
     def _open_keys(self, sealed: Iterable[ScopeKey]) -> None:
         keys = list(sealed)
         if keys == self._sealed:
+            return
+        # A tap waits for no TPM; at the start there are no keys that could serve it meanwhile.
+        wait_s, self._start_wait_s = self._start_wait_s, 0.0
+        if not open_at_once(self._key_store, keys, wait_s=wait_s):
             return
         for scope in {key.scope for key in keys}:
             opened = open_scope_keys(self._key_store, scope, keys)

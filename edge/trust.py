@@ -2,8 +2,9 @@
 
 The one place of `cryptography` outside the card dialogues. A UID's life ends in `credential_id`;
 a sealed name is opened by `unseal_column` only for a screen. Keys at rest: the device key is a
-PKCS#8 file of mode 0600 (`FileKeyStore`); a scope's keys are kept sealed to that key, as they
-came, so a copied disk without `identity/` opens nothing.
+file of mode 0600 (`FileKeyStore`), PKCS#8, or sealed by this machine's TPM (`edge/tpm.py`); a
+scope's keys are kept sealed to that key, as they came, so a copied disk without `identity/` opens
+nothing, and one of a device with a TPM nothing at all.
 
 Signatures are Ed25519 (RFC 8032) over `messages.signing_input`; ids HMAC-SHA-256 (RFC 2104);
 sealed columns AES-256-GCM (SP 800-38D); boxes ECDH on P-256 with HKDF-SHA-256 (RFC 5869).
@@ -11,15 +12,16 @@ sealed columns AES-256-GCM (SP 800-38D); boxes ECDH on P-256 with HKDF-SHA-256 (
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -39,7 +41,12 @@ from edge.messages import (
     from_b64u,
     signing_input,
 )
-from edge.model import CorruptData, SetupProblem, UidKind
+from edge.model import CorruptData, DeviceFault, SetupProblem, UidKind
+
+if TYPE_CHECKING:
+    from edge.tpm import Ahead
+
+Lock = contextlib.AbstractContextManager[bool]
 
 CREDENTIAL_ID_BYTES = 16  # protocol.md: first 16 bytes; 2**64 work to meet by chance.
 SCOPE_KEY_BYTES = 32
@@ -49,6 +56,7 @@ BOX_VERSION = 1
 BOX_INFO = b"moskvenok/v1/scope-key"
 PURPOSE_IDENTIFIER = "identifier"
 PURPOSE_SEAL = "seal"
+TPM_KEY = b"-----BEGIN TSS2 PRIVATE KEY-----"  # A key file that is of use to one TPM alone.
 
 
 def credential_id(identifier_key: bytes, kind: UidKind, uid: bytes) -> str:
@@ -144,8 +152,12 @@ def _device_key(point: bytes) -> ec.EllipticCurvePublicKey:
     return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
 
 
+class ChipKey(ec.EllipticCurvePrivateKey):
+    """A key that is in a chip and not in its file: each use may wait. `edge/tpm.py` has it."""
+
+
 class KeyStore(Protocol):
-    """Holds the device's private key; a TPM can stand here as well as a file."""
+    """Holds the device's private key. `DeviceFault` from any of it: the TPM does not answer."""
 
     def sign(self, data: bytes) -> bytes:
         """ECDSA P-256 with SHA-256, DER."""
@@ -159,9 +171,14 @@ class KeyStore(Protocol):
     def public_point(self) -> bytes:
         """The public key as an uncompressed point."""
 
+    def opens_at_once(self, boxes: Iterable[tuple[bytes, bytes]], *, wait_s: float) -> bool:
+        """Whether these (sealed, place) open without waiting for a TPM; if not, that is seen to
+        meanwhile: ask again. Waits so long at most. `DeviceFault` when the TPM fails at it."""
+
 
 class FileKeyStore:
-    """The device key in a PKCS#8 file that only its owner (and group) may read.
+    """The device key in a file that only its owner (and group) may read; what is in it says whether
+    the key itself is there, or in this machine's TPM.
 
     While the key is renewed there are up to three: the one in use, its candidate and the one
     before. Boxes may be sealed to any of them. Another process may put a new key in place at any
@@ -169,10 +186,14 @@ class FileKeyStore:
     """
 
     def __init__(self, path: Path) -> None:
-        """`SetupProblem` when the key in use is missing, open to others or no P-256 key."""
+        """`SetupProblem` when the key in use is missing, open to others, no P-256 key, or none of
+        this machine's TPM."""
         self._path = path
         self._stamps = _stamps(path)
         self._keys = _load_keys(path)
+        self._ahead: Ahead | None = None
+        with usable_key(path):
+            pass  # A TPM's key is taken now, and not in the middle of something.
 
     def sign(self, data: bytes) -> bytes:
         self._look()
@@ -184,12 +205,7 @@ class FileKeyStore:
 
     def open_box(self, sealed: bytes, *, place: bytes) -> bytes:
         self._look()
-        for key in self._keys[:-1]:
-            try:
-                return _open_box(key, sealed, place)
-            except CorruptData:
-                continue  # Perhaps sealed to the next one.
-        return _open_box(self._keys[-1], sealed, place)
+        return _open_with(self._keys, sealed, place)
 
     def opens_now(self, sealed: bytes, *, place: bytes) -> bool:
         """Whether it is sealed to the key in use, and would outlive the others."""
@@ -199,6 +215,24 @@ class FileKeyStore:
         except CorruptData:
             return False
         return True
+
+    def opens_at_once(self, boxes: Iterable[tuple[bytes, bytes]], *, wait_s: float) -> bool:
+        self._look()
+        keys, found = self._keys, tuple(boxes)
+        if not any(isinstance(key, ChipKey) for key in keys):
+            return True
+
+        def work() -> None:
+            for sealed, place in found:
+                with contextlib.suppress(CorruptData):  # Told to whoever opens it.
+                    _open_with(keys, sealed, place)  # A TPM's key keeps what it was asked.
+
+        if self._ahead is None:
+            from edge.tpm import Ahead
+
+            self._ahead = Ahead()
+        points = tuple(public_point(key) for key in keys)
+        return self._ahead.is_done((points, found), work, wait_s=wait_s)
 
     def _look(self) -> None:
         stamps = _stamps(self._path)
@@ -235,12 +269,51 @@ def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
             f"{path}: mode {stat.S_IMODE(mode):04o} lets others in; run: chmod 600 {path}"
         )
     try:
-        key = serialization.load_pem_private_key(data, password=None)
+        key = _key_of(data)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: a passphrase.
-        raise SetupProblem(f"{path}: no private key in PKCS#8 PEM: {error}") from error
+        kind = "TSS2" if TPM_KEY in data else "PKCS#8"
+        raise SetupProblem(f"{path}: no private key in {kind} PEM: {error}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
         raise SetupProblem(f"{path}: not an EC P-256 key")
     return key
+
+
+def _key_of(data: bytes) -> object:
+    if TPM_KEY not in data:
+        return serialization.load_pem_private_key(data, password=None)
+    from edge import tpm  # Here, for most devices have none.
+
+    return tpm.key_of(data)
+
+
+def is_in_tpm(path: Path) -> bool:
+    """Whether the key of this file is in a TPM; not when there is no file to be read."""
+    try:
+        return TPM_KEY in path.read_bytes()
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def usable_key(path: Path, authority: Path | None = None) -> Iterator[Lock | None]:
+    """While `ssl` takes in this key: a TPM's has to be made ready for it, and one thread at a time
+    may use it; the lock is for the handshakes made with it. None: the key itself is in the file,
+    and needs nothing. With `authority`: can the TPM check what is signed under these certificates?
+    `SetupProblem` names the file."""
+    if not is_in_tpm(path):
+        yield None
+        return
+    from edge import tpm, tpm_openssl
+
+    try:
+        trusted = b"" if authority is None else authority.read_bytes()
+        tpm.prepare_tls(path.read_bytes(), trusted)
+    except OSError as error:
+        raise SetupProblem(f"{error.filename}: {error.strerror}") from error
+    except SetupProblem as problem:
+        raise SetupProblem(f"{path}: {problem}") from problem
+    with tpm_openssl.TURN:
+        yield tpm_openssl.TURN
 
 
 def public_point(key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -277,6 +350,16 @@ def _stamps(path: Path) -> list[tuple[int, int]]:
         else:
             found.append((state.st_ino, state.st_mtime_ns))
     return found
+
+
+def _open_with(keys: list[ec.EllipticCurvePrivateKey], sealed: bytes, place: bytes) -> bytes:
+    try:
+        return _open_box(keys[0], sealed, place)
+    except CorruptData:
+        for spare in keys[1:]:  # A spare may be of a TPM that was cleared since.
+            with contextlib.suppress(CorruptData, DeviceFault):
+                return _open_box(spare, sealed, place)
+        raise
 
 
 def _open_box(key: ec.EllipticCurvePrivateKey, sealed: bytes, place: bytes) -> bytes:
@@ -322,6 +405,11 @@ def open_scope_key(store: KeyStore, key: ScopeKey) -> bytes:
 def is_sealed_now(store: KeyStore, key: ScopeKey) -> bool:
     """Whether a scope key is sealed to the device key in use; else it is to be fetched again."""
     return store.opens_now(key.sealed, place=_place(key))
+
+
+def open_at_once(store: KeyStore, keys: Iterable[ScopeKey], *, wait_s: float = 0.0) -> bool:
+    """Whether these would open without waiting for a TPM (see `KeyStore.opens_at_once`)."""
+    return store.opens_at_once([(key.sealed, _place(key)) for key in keys], wait_s=wait_s)
 
 
 def _place(key: ScopeKey) -> bytes:

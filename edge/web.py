@@ -19,6 +19,7 @@ import queue
 import secrets
 import selectors
 import socket
+import ssl
 import stat
 import threading
 import time
@@ -30,8 +31,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edge import logs
 from edge.control import ANSWER_S, Request
+from edge.model import SetupProblem
 from edge.settings import DeviceSettings
-from edge.trust import write_secret
+from edge.trust import Lock, usable_key, write_secret
 
 if TYPE_CHECKING:
     import uvicorn
@@ -159,7 +161,7 @@ class ScreensServer:
             except ImportError as error:
                 self._log.error("no screens", reason=f"{error}; install moskvenok-edge[screens]")
                 return
-            except (OSError, SystemExit) as error:
+            except (OSError, SystemExit, SetupProblem) as error:
                 if str(error) != told:
                     told = str(error)
                     self._log.error("no screens; tried again by itself", reason=told)
@@ -289,7 +291,23 @@ def _make_server(settings: DeviceSettings, app: Any) -> uvicorn.Server:
         ssl_certfile=None if local else str(settings.certificate_path),
         ssl_keyfile=None if local else str(settings.key_path),
     )
+    if not local:
+        with usable_key(settings.key_path) as lock:
+            config.load()
+        if lock is not None and config.ssl is not None:
+            config.ssl.sslobject_class = _in_turn(lock)
     return uvicorn.Server(config)
+
+
+def _in_turn(turn: Lock) -> type[ssl.SSLObject]:
+    """A connection whose handshake has the TPM to itself."""
+
+    class InTurn(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            with turn:
+                super().do_handshake()
+
+    return InTurn
 
 
 async def _reap(server: uvicorn.Server) -> None:

@@ -76,7 +76,10 @@ class Programs:
     city: tuple[str, ...] = (sys.executable, "-m", "hil.city")
     edge: tuple[str, ...] = (sys.executable, "-m", "edge")
     sync: tuple[str, ...] = (sys.executable, "-m", "sync")
-    provision: tuple[str, ...] = (sys.executable, "-m", "provisioning", "provision")
+    provision: tuple[str, ...] = (
+        *(sys.executable, "-m", "provisioning", "provision"),
+        *("--key", "file"),  # A bench leaves the TPM of its machine alone.
+    )
 
 
 READERS: Final = (

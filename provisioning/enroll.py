@@ -53,6 +53,7 @@ class Wish:
     replace: bool = False
     new_city: bool = False
     renew: bool = False
+    key: identity.KeyPlace = identity.KeyPlace.AUTO
 
     def changes(self, before: DeviceSettings | None) -> bool:
         """Whether anything was said about the file beyond what it is for."""
@@ -108,9 +109,7 @@ def visit(
     for folder in (settings.folders.identity, settings.folders.state, settings.folders.runtime):
         made = make_folder(folder)
         tell(Step(part="folder", state="done" if made else "kept", text=str(folder)))
-    key, made = identity.device_key(settings)
-    what = "made; it never leaves this device" if made else "there already"
-    tell(Step(part="key", state="done" if made else "kept", text=f"{settings.key_path}: {what}"))
+    key = _device_key(wish, settings, tell)
     answer = _certificate(wish, settings, key, tell=tell, ask_city=ask_city, now=now)
     text, note = _final_text(wish, there, answer)
     if note:
@@ -123,6 +122,17 @@ def visit(
         tell(Step(part="configuration", state="done", text=f"{wish.config}: written and checked"))
     identity.forget_answer(settings)
     return settings
+
+
+def _device_key(
+    wish: Wish, settings: DeviceSettings, tell: Callable[[Step], None]
+) -> identity.PrivateKey:
+    key, made = identity.device_key(settings, wish.key)
+    what = f"made; it never leaves this device; {made}" if made else "there already"
+    tell(Step(part="key", state="done" if made else "kept", text=f"{settings.key_path}: {what}"))
+    if closed := identity.closed_tpm(settings):
+        tell(Step(part="key", state="attention", text=f"the agent may not use the TPM; {closed}"))
+    return key
 
 
 def _text(path: Path) -> str | None:
@@ -343,6 +353,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--simulated-taps", is_flag=True, help="Let `tap` play cards: benches only.")
 @click.option("--replace", is_flag=True, help="Put another file in place of this one.")
 @click.option("--new-city", is_flag=True, help="Take the root key of another city.")
+@click.option(
+    "--key",
+    type=click.Choice([str(place) for place in identity.KeyPlace]),
+    default=str(identity.KeyPlace.AUTO),
+    show_default=True,
+    help="Where a new device key is: in this machine's TPM, if there is one, or in a file.",
+)
 @click.option("--renew", is_flag=True, help="Ask for a new certificate though this one fits.")
 @json_option
 def provision(as_json: bool, **typed: object) -> None:
@@ -363,6 +380,7 @@ def provision(as_json: bool, **typed: object) -> None:
             _print_step(step)
 
     typed["station"] = typed["station"] or ""
+    typed["key"] = identity.KeyPlace(str(typed["key"]))
     wish = Wish(**typed)  # type: ignore[arg-type]  # click gives each option under its field's name
     settings = visit(wish, tell=tell, now=datetime.now(UTC))
     if as_json:

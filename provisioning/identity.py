@@ -7,7 +7,10 @@ that ends in a root, a root document that the root key signed.
 
 from __future__ import annotations
 
+import os
+import pwd
 from datetime import datetime
+from enum import StrEnum, unique
 from pathlib import Path
 from typing import Final
 
@@ -28,9 +31,16 @@ from edge.certificates import (
 from edge.messages import decode_signed_lines, from_b64u
 from edge.model import CorruptData, SetupProblem
 from edge.settings import DeviceSettings
-from edge.trust import FileKeyStore, candidate_path, open_root, write_secret
+from edge.trust import (
+    FileKeyStore,
+    candidate_path,
+    is_in_tpm,
+    open_root,
+    read_key,
+    write_secret,
+)
 from provisioning.city import Answer
-from provisioning.files import own, read_whole, write_whole
+from provisioning.files import USER, own, read_whole, write_whole
 
 KEPT_ANSWER: Final = "enrolment.json"
 
@@ -38,10 +48,12 @@ KEPT_ANSWER: Final = "enrolment.json"
 PrivateKey = ec.EllipticCurvePrivateKey
 
 __all__ = [
+    "KeyPlace",
     "Misfit",
     "PrivateKey",
     "certificate_request",
     "check",
+    "closed_tpm",
     "device_key",
     "forget_answer",
     "keep_answer",
@@ -53,23 +65,76 @@ __all__ = [
 ]
 
 
-def device_key(settings: DeviceSettings) -> tuple[ec.EllipticCurvePrivateKey, bool]:
-    """The device's key, made if there is none; True when it was made now."""
+@unique
+class KeyPlace(StrEnum):
+    """Where the technician wants the device's key."""
+
+    AUTO = "auto"  # In the TPM where there is one that works.
+    FILE = "file"
+    TPM = "tpm"
+
+
+def device_key(settings: DeviceSettings, place: KeyPlace = KeyPlace.AUTO) -> tuple[PrivateKey, str]:
+    """The device's key, made if there is none; and what was made now, or "". `SetupProblem` when
+    it cannot be where it is wanted, or is elsewhere already."""
     path = settings.key_path
     try:
         there = path.exists()
     except OSError as error:
         raise SetupProblem(f"{path}: {error.strerror}; run this as root") from error
-    if not there:
+    made = ""
+    if there:
+        _check_place(path, place)
+    else:
+        data, made = _made_key(place)
         try:
-            write_secret(path, new_key())
+            write_secret(path, data)
         except OSError as error:
             raise SetupProblem(f"{path}: cannot be written ({error.strerror})") from error
     own(path)
     FileKeyStore(path)  # Its mode and kind, checked as the agent will.
-    loaded = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    assert isinstance(loaded, ec.EllipticCurvePrivateKey)
-    return loaded, not there
+    return read_key(path), made
+
+
+def _made_key(place: KeyPlace) -> tuple[bytes, str]:
+    """A new key's file, and where it is."""
+    why = "as --key file says"
+    if place is not KeyPlace.FILE:
+        from edge import tpm
+
+        why = tpm.why_not()
+        if not why:
+            return tpm.new_key(), "in this machine's TPM"
+        if place is KeyPlace.TPM:
+            raise SetupProblem(f"--key tpm: {why}")
+    return new_key(), f"in a file: {why}"
+
+
+def _check_place(path: Path, place: KeyPlace) -> None:
+    found = KeyPlace.TPM if is_in_tpm(path) else KeyPlace.FILE
+    if place not in (KeyPlace.AUTO, found):
+        raise SetupProblem(
+            f"{path}: there already, and of the kind --key {found}; to have another with --key "
+            f"{place}, put this one aside and run it again with a new claim"
+        )
+
+
+def closed_tpm(settings: DeviceSettings) -> str:
+    """What root has to do so that the agent's user may use the key in the TPM; "" for nothing."""
+    if os.geteuid() != 0 or not is_in_tpm(settings.key_path):
+        return ""
+    from edge.tpm_openssl import DEVICE, GROUP
+
+    try:
+        user, state = pwd.getpwnam(USER), DEVICE.stat()
+    except (KeyError, OSError):
+        return ""  # Nobody else is to use it, or it is told elsewhere.
+    groups = os.getgrouplist(USER, user.pw_gid)
+    if state.st_mode & 0o006 == 0o006 or state.st_uid == user.pw_uid:
+        return ""
+    if state.st_mode & 0o060 == 0o060 and state.st_gid in groups:
+        return ""
+    return f"run: adduser {USER} {GROUP}; then start edge and sync again"
 
 
 def check(

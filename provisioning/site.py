@@ -2,8 +2,10 @@
 
 Mutual TLS with what the device has: its certificate is the broker's, and the city's authority says
 who may come in. A device writes under its own name and reads its school's; nothing is kept on disk,
-nothing retained, everything bounded. Whether the school uses this broker is the city's to say (the
-site settings name it), and whom the devices believe is their roster's: the broker only carries.
+nothing retained, everything bounded. A key in the device's TPM serves as well: then a file for
+OpenSSL stands beside, and Mosquitto is started with it. Whether the school uses this broker is the
+city's to say (the site settings name it), and whom the devices believe is their roster's: the
+broker only carries.
 
 Seen on Mosquitto 2.0.11: the key is read as the user of the `user` line; a new certificate is read
 at SIGHUP or at the next start; a pattern without `%u` is told of in the log and works.
@@ -21,6 +23,7 @@ from edge import config as device_config
 from edge.messages import MESSAGE_BYTES_MAX
 from edge.model import SetupProblem
 from edge.settings import DeviceSettings
+from edge.trust import is_in_tpm, usable_key
 from provisioning.files import make_folder, write_whole
 from provisioning.output import config_option, json_option, print_json
 from sync.session import INBOUND_PACKET_BYTES_MAX, MQTTS_PORT
@@ -41,6 +44,13 @@ class SiteBroker:
     configuration: Path
     access: Path
     pid: Path
+    openssl: Path | None = None  # For a key in the TPM.
+
+    @property
+    def start(self) -> str:
+        """The command that starts it."""
+        with_tpm = "" if self.openssl is None else f"OPENSSL_CONF={self.openssl} "
+        return f"{with_tpm}mosquitto -c {self.configuration}"
 
 
 def write_site_broker(
@@ -54,10 +64,18 @@ def write_site_broker(
     ):
         if not path.is_file():
             raise SetupProblem(f'{path}: {what} is not there; run "moskvenok provision" first')
+    openssl = folder / "openssl.cnf"
+    with_tpm = is_in_tpm(settings.key_path)
     files = SiteBroker(
-        configuration=folder / "mosquitto.conf", access=folder / "acl", pid=folder / "mosquitto.pid"
+        configuration=folder / "mosquitto.conf",
+        access=folder / "acl",
+        pid=folder / "mosquitto.pid",
+        openssl=openssl if with_tpm else None,
     )
     make_folder(folder)
+    if with_tpm:
+        with usable_key(settings.key_path, settings.authority_path):
+            write_whole(openssl, render_openssl().encode())
     write_whole(files.access, render_access(settings.site_id).encode())
     text = render_configuration(
         settings, files, address=address, port=port, user=settings.key_path.owner()
@@ -103,6 +121,28 @@ user {user}
 """
 
 
+def render_openssl() -> str:
+    """What makes OpenSSL, in a program that knows nothing of it, open a key in the TPM."""
+    from edge.tpm_openssl import PROPERTIES, TCTI_DEFAULT
+
+    return f"""# Written by "moskvenok site", for a device whose key is in its TPM.
+openssl_conf = init
+[init]
+providers = providers
+alg_section = algorithms
+[providers]
+default = default_provider
+tpm2 = tpm2_provider
+[default_provider]
+activate = 1
+[tpm2_provider]
+activate = 1
+tcti = {TCTI_DEFAULT}
+[algorithms]
+default_properties = {PROPERTIES.decode()}
+"""
+
+
 @click.command()
 @config_option
 @click.option(
@@ -130,12 +170,15 @@ def site(config: Path, address: str, port: int, folder: Path | None, as_json: bo
                 "device": settings.device_id,
                 "configuration": str(files.configuration),
                 "access": str(files.access),
+                "openssl": str(files.openssl or ""),
                 "port": port,
             }
         )
         return
     click.echo(f"written: {files.configuration}")
     click.echo(f"written: {files.access}")
-    click.echo(f"start it:      mosquitto -c {files.configuration}")
+    if files.openssl is not None:
+        click.echo(f"written: {files.openssl}")
+    click.echo(f"start it:      {files.start}")
     click.echo(f"tell the city: broker of {settings.site_id} on device {settings.device_id},")
     click.echo(f"               mqtts://ADDRESS OF THIS DEVICE:{port}")

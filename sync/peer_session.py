@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from edge.settings import DeviceSettings
+from edge.trust import usable_key
 from sync.session import Session, session_for, tls_context
 
 HOSTNAME_MISMATCH: Final = 62  # OpenSSL: X509_V_ERR_HOSTNAME_MISMATCH.
@@ -30,6 +31,7 @@ def peer_session(
         key_file=settings.key_path,
         check_time=utc_s is not None,
         utc_s=utc_s,
+        usable=usable_key,
     )
     context.check_hostname = False  # Its name is checked below.
     assert context.verify_mode is ssl.CERT_REQUIRED

@@ -7,8 +7,11 @@ technician saw working is what the device does. Nothing here opens a socket.
 from __future__ import annotations
 
 import ipaddress
+import select
 import ssl
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -29,11 +32,16 @@ RECEIVE_MAX: Final = 32  # Our choice: pushes and heads we take on before acknow
 PACKET_HEADER_BYTES: Final = 256  # Our choice: fixed header, longest topic, number, no properties.
 PACKET_BYTES_NEEDED: Final = MESSAGE_BYTES_MAX + PACKET_HEADER_BYTES  # Of a broker.
 INBOUND_PACKET_BYTES_MAX: Final = 128 * 1024  # Our choice: twice our own limit for a message.
+IN_FILE: Final = "city.endpoints of device.toml"
 ENDPOINTS_MAX: Final = 8  # Our choice: two brokers by two routes, doubled.
 TLS_RECORD_BYTES: Final = 16 * 1024  # RFC 8446, 5.1: no more is decrypted at once.
 NOT_YET_VALID: Final = 9  # OpenSSL: X509_V_ERR_CERT_NOT_YET_VALID,
 HAS_EXPIRED: Final = 10  # X509_V_ERR_CERT_HAS_EXPIRED.
 NO_CHECK_TIME: Final = 0x200000  # OpenSSL: X509_V_FLAG_NO_CHECK_TIME; not named in Python's ssl.
+
+Lock = AbstractContextManager[bool]
+# Of a key file, and of the certificates to be checked with it (`edge.trust.usable_key`).
+UsableKey = Callable[[Path, Path], AbstractContextManager[Lock | None]]
 
 # Both versions of MQTT are tried within one connect.
 assert 2 * TCP_MS_MAX + 2 * CONNACK_MS_MAX <= CONNECT_MS_MAX
@@ -65,26 +73,27 @@ class Session:
     connack_ms_max: int = CONNACK_MS_MAX
 
 
-def parse_endpoint(text: str) -> Endpoint:
-    """`mqtts://host[:port]`, or `mqtt://` where the host is this machine; else `SetupProblem`."""
+def parse_endpoint(text: str, place: str = IN_FILE) -> Endpoint:
+    """`mqtts://host[:port]`, or `mqtt://` where the host is this machine; else `SetupProblem`,
+    which names the place where it is written."""
     try:
         parts = urlsplit(text.strip())
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise _bad_endpoint(text, str(error)) from error
+        raise _bad_endpoint(text, str(error), place) from error
     if parts.scheme not in ("mqtts", "mqtt"):
-        raise _bad_endpoint(text, "it does not begin with mqtts://")
+        raise _bad_endpoint(text, "it does not begin with mqtts://", place)
     if not host:
-        raise _bad_endpoint(text, "no host")
+        raise _bad_endpoint(text, "no host", place)
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise _bad_endpoint(text, "only a host and a port belong into it")
+        raise _bad_endpoint(text, "only a host and a port belong into it", place)
     if parts.path not in ("", "/"):
-        raise _bad_endpoint(text, "nothing may follow the port")
+        raise _bad_endpoint(text, "nothing may follow the port", place)
     if port == 0:
-        raise _bad_endpoint(text, "port 0")
+        raise _bad_endpoint(text, "port 0", place)
     tls = parts.scheme == "mqtts"
     if not tls and not is_loopback(host):
-        raise _bad_endpoint(text, "without TLS only this machine itself may be spoken to")
+        raise _bad_endpoint(text, "without TLS only this machine itself may be spoken to", place)
     return Endpoint(host=host, port=port or (MQTTS_PORT if tls else MQTT_PORT), tls=tls)
 
 
@@ -118,6 +127,7 @@ class _Socket(ssl.SSLSocket):
     whole TLS record at once: paho asks for a packet's first byte, its length and the rest, each on
     a way of its own through OpenSSL."""
 
+    _turn: Lock | None = None  # Of the TPM that the key is in.
     _held = b""  # Of a record, and up to where it was given out.
     _given = 0
 
@@ -133,10 +143,38 @@ class _Socket(ssl.SSLSocket):
 
     def do_handshake(self, block: bool = False) -> None:
         try:
-            super().do_handshake(block)
+            if self._turn is None:
+                super().do_handshake(block)
+            else:
+                self._shake_in_turn(self._turn)
         except BaseException:
             self.close()
             raise
+
+    def _shake_in_turn(self, turn: Lock) -> None:
+        """As ever, but the TPM is free for others while we wait for the other side."""
+        patience_s = self.gettimeout()
+        until_s = None if patience_s is None else time.monotonic() + patience_s
+        self.settimeout(0.0)
+        try:
+            while True:
+                try:
+                    with turn:
+                        super().do_handshake()
+                    return
+                except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as wants:
+                    reads = [self] if isinstance(wants, ssl.SSLWantReadError) else []
+                    writes = [] if reads else [self]
+                left_s = None if until_s is None else max(0.0, until_s - time.monotonic())
+                if not any(select.select(reads, writes, [], left_s)):
+                    raise TimeoutError("the TLS handshake timed out")
+        finally:
+            self.settimeout(patience_s)
+
+
+def _in_turn(base: type[ssl.SSLSocket], turn: Lock) -> type[ssl.SSLSocket]:
+    """The same socket, for a key in a TPM."""
+    return type("InTurn", (base,), {"_turn": turn})
 
 
 def _dated_socket(utc_s: Callable[[], int]) -> type[_Socket]:
@@ -176,6 +214,11 @@ def _date_error(code: int, message: str) -> ssl.SSLCertVerificationError:
     return error
 
 
+@contextmanager
+def _in_file(_key: Path, _authority: Path) -> Iterator[Lock | None]:
+    yield None
+
+
 def tls_context(
     *,
     ca_file: Path,
@@ -183,8 +226,11 @@ def tls_context(
     key_file: Path,
     check_time: bool = True,
     utc_s: Callable[[], int] | None = None,
+    usable: UsableKey = _in_file,
 ) -> ssl.SSLContext:
     """Mutual TLS 1.2 or later. `SetupProblem` names the file that cannot be used.
+
+    `usable` makes a key ready that is not in its file but in a TPM; a device's own may be.
 
     Without `check_time` only the dates go unchecked, never the issuer or the host: for a device
     whose clock is at 1970, to fetch signed time and connect again with full checks. With `utc_s`
@@ -215,13 +261,16 @@ def tls_context(
     except (ssl.SSLError, ValueError) as error:
         raise SetupProblem(f"{ca_file}: no certificate of an authority in it: {error}") from error
     try:
-        # An encrypted key would ask at the terminal; a device has nobody there.
-        context.load_cert_chain(str(certificate_file), str(key_file), password=lambda: b"")
+        with usable(key_file, ca_file) as lock:
+            # An encrypted key would ask at the terminal; a device has nobody there.
+            context.load_cert_chain(str(certificate_file), str(key_file), password=lambda: b"")
     except (ssl.SSLError, ValueError) as error:
         raise SetupProblem(
             f"{certificate_file} and {key_file}: not a certificate and its unencrypted key:"
             f' {error}; run "moskvenok enroll" again'
         ) from error
+    if lock is not None:
+        context.sslsocket_class = _in_turn(context.sslsocket_class, lock)
     return context
 
 
@@ -230,7 +279,5 @@ def session_for(device: str, tls: ssl.SSLContext | None) -> Session:
     return Session(client_id=check_device_id(device), tls=tls)
 
 
-def _bad_endpoint(text: str, why: str) -> SetupProblem:
-    return SetupProblem(
-        f"broker {text[:120]!r}: {why}; write mqtts://host:port in city.endpoints of device.toml"
-    )
+def _bad_endpoint(text: str, why: str, place: str) -> SetupProblem:
+    return SetupProblem(f"broker {text[:120]!r}: {why}; write mqtts://host:port in {place}")

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from edge.certificates import Identity
+from edge.trust import usable_key
 from sync.contact import Contact
 from sync.session import Endpoint, Session, session_for, tls_context
 
@@ -50,5 +51,6 @@ class Sessions:
             key_file=one.candidate_key if as_candidate else one.key,
             check_time=checked,
             utc_s=self._utc_s if checked else None,
+            usable=usable_key,
         )
         return session_for(one.device_id, context)

@@ -3,7 +3,7 @@
 # name the one command to run. Asks dpkg first, so a second run costs nothing.
 set -euo pipefail
 packages=(mosquitto pcscd vsmartcard-vpcd libpcsclite-dev pkg-config gcc chromium iproute2 postgresql strace
-    nats-server)
+    nats-server swtpm tpm2-openssl tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon dbus-bin)
 # pyscard is built with the headers of the Python in use; Debian's Python has them in a package.
 python=$(command -v "${PYTHON:-python3}" || true)
 case "$(readlink -f "${python:-/nonexistent}")" in /usr/bin/*) packages+=(python3-dev) ;; esac

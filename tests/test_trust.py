@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import msgspec
 import pytest
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
@@ -36,27 +36,20 @@ from edge.messages import (
 from edge.model import CorruptData, SetupProblem, UidKind
 from edge.trust import (
     FileKeyStore,
+    KeyStore,
     Verifier,
     credential_id,
     open_root,
-    open_scope_key,
     open_scope_keys,
     unseal_column,
     write_secret,
 )
+from tests.contract.key_store import CONTRACT, flipped
 from tests.support import small_city
 from tests.support.small_city import PEOPLE, ROLES, public_bytes, sign
 
 PAYLOAD = b'{"a":1}'
 BELOW_ROOT = [what for what in SignedWhat if what is not SignedWhat.ROOT]
-
-
-def flipped(data: bytes) -> list[bytes]:
-    """The same bytes with each single bit turned."""
-    return [
-        data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :]
-        for bit in range(8 * len(data))
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -348,63 +341,11 @@ def test_what_is_no_p256_key_is_a_setup_problem(tmp_path: Path) -> None:
         FileKeyStore(path)
 
 
-def test_the_device_signs_with_its_key(key_file: Path) -> None:
-    store = FileKeyStore(key_file)
-    point = store.public_point()
-    assert (len(point), point[0]) == (65, 4)
-    public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
-    public.verify(store.sign(b"data"), b"data", ec.ECDSA(hashes.SHA256()))
-    with pytest.raises(InvalidSignature):
-        public.verify(store.sign(b"data"), b"other", ec.ECDSA(hashes.SHA256()))
-    assert b"PRIVATE" not in repr(vars(store)).encode()
-
-
-def scope_key(store: FileKeyStore, **changed: object) -> ScopeKey:
-    made = ScopeKey(
-        scope=PEOPLE,
-        purpose="seal",
-        version=1,
-        sealed=small_city.sealed_to(
-            store.public_point(), SEALS[1], scope=PEOPLE, purpose="seal", version=1
-        ),
-    )
-    return msgspec.structs.replace(made, **changed)
-
-
-def test_a_box_sealed_to_this_device_opens(key_file: Path) -> None:
-    store = FileKeyStore(key_file)
-    assert open_scope_key(store, scope_key(store)) == SEALS[1]
-
-
-@pytest.mark.parametrize(
-    "changed", [{"scope": "school-8/people"}, {"purpose": "identifier"}, {"version": 2}]
-)
-def test_a_box_opens_for_one_place_only(key_file: Path, changed: dict[str, object]) -> None:
-    store = FileKeyStore(key_file)
-    with pytest.raises(CorruptData):
-        open_scope_key(store, scope_key(store, **changed))
-
-
-def test_a_box_for_another_device_or_changed_does_not_open(key_file: Path, tmp_path: Path) -> None:
-    store = FileKeyStore(key_file)
-    good = scope_key(store)
-    other = FileKeyStore(write_key(tmp_path / "b.key", ec.generate_private_key(ec.SECP256R1())))
-    with pytest.raises(CorruptData):
-        open_scope_key(other, good)
-    spoilt = [*flipped(good.sealed), *(good.sealed[:cut] for cut in range(len(good.sealed)))]
-    for sealed in (*spoilt, good.sealed + b"\0", b"\1" * 65, b"\1" + b"\4" + b"\0" * 200):
-        with pytest.raises(CorruptData):
-            open_scope_key(store, scope_key(store, sealed=sealed))
-
-
-@pytest.mark.parametrize("length", [0, 16, 31, 33])
-def test_a_scope_key_of_another_length_is_refused(key_file: Path, length: int) -> None:
-    store = FileKeyStore(key_file)
-    sealed = small_city.sealed_to(
-        store.public_point(), bytes(length), scope=PEOPLE, purpose="seal", version=1
-    )
-    with pytest.raises(CorruptData, match=f"{length} bytes"):
-        open_scope_key(store, scope_key(store, sealed=sealed))
+@pytest.mark.parametrize("keeps", CONTRACT, ids=lambda promise: promise.__name__)
+def test_a_key_in_a_file_keeps_the_contract(
+    key_file: Path, keeps: Callable[[KeyStore], None]
+) -> None:
+    keeps(FileKeyStore(key_file))
 
 
 def test_the_keys_of_a_scope_by_version(key_file: Path) -> None:

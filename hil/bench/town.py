@@ -175,7 +175,7 @@ class Town:
     def _provision(self) -> None:
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "provisioning", "provision"),
+                *(sys.executable, "-m", "provisioning", "provision", "--key", "file"),
                 *("--config", str(self._config), "--city", f"http://{self._url}"),
                 *("--claim", "bench", "--device", DEVICE, "--site", SITE),
                 *("--station", "entrance", "--simulated-taps", "--lane", LANE),

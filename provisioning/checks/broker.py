@@ -16,6 +16,7 @@ from typing import Any, Final
 from edge.clock import boot_id
 from edge.model import DeviceFault, SetupProblem
 from edge.settings import DeviceSettings
+from edge.trust import usable_key
 from provisioning.checks.finding import Device, Finding, State, attention, ok, told, wrong
 from sync import session, status, topics
 
@@ -113,6 +114,7 @@ def _context(settings: DeviceSettings) -> ssl.SSLContext:
         ca_file=settings.authority_path,
         certificate_file=settings.certificate_path,
         key_file=settings.key_path,
+        usable=usable_key,
     )
 
 

@@ -8,11 +8,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge.model import SetupProblem
-from edge.trust import FileKeyStore
+from edge.trust import FileKeyStore, is_in_tpm, read_key
 from provisioning import identity
 from provisioning.checks.finding import Device, Finding, attention, ok, told, wrong
 
@@ -25,12 +24,16 @@ def examine(device: Device) -> Iterator[Finding]:
     yield from _folder(settings.folders.identity)
     try:
         FileKeyStore(settings.key_path)
+        key = read_key(settings.key_path)
     except SetupProblem as problem:
         yield told(PART, settings.key_path, problem, "put it aside and provision again")
         return
-    key = serialization.load_pem_private_key(settings.key_path.read_bytes(), password=None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
-    yield ok(PART, settings.key_path, "an EC P-256 key that only its owner may read")
+    if not is_in_tpm(settings.key_path):
+        yield ok(PART, settings.key_path, "an EC P-256 key that only its owner may read")
+    elif closed := identity.closed_tpm(settings):
+        yield wrong(PART, settings.key_path, "the agent may not use this machine's TPM", closed)
+    else:
+        yield ok(PART, settings.key_path, "an EC P-256 key in this machine's TPM")
     yield _certificate(device, key)
     if identity.kept_answer(settings) is not None:
         yield attention(

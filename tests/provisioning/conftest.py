@@ -28,6 +28,15 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     return call
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _without_a_tpm() -> Iterator[None]:
+    """A TPM of the machine that runs the tests is not theirs (`tests/process/test_tpm.py`)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edge.tpm.DEVICE", Path("/nonexistent/tpm"))
+        patch.delenv("TPM2OPENSSL_TCTI", raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[EnrolmentCity, Path]:
     """A device provisioned once, to be copied, and its city. Neither is changed by a test."""
