@@ -418,8 +418,10 @@ def _pushes(chunk: bytes) -> dict[str, str]:
 def files() -> dict[str, dict[str, Any]]:
     """Name -> content of every file made here."""
     from hil.vector_exchanges import exchanges
+    from hil.vectors_rows import kinds
+    from hil.vectors_stick import stick
 
-    found = {"secrets.json": secrets(), "lists.json": lists()}
+    found = {"secrets.json": secrets(), "lists.json": lists() | kinds(), "stick.json": stick()}
     # What zstd makes of the rows may differ by its version; the file says what is golden.
     path = FOLDER / "lists.json"
     if path.exists():

@@ -9,6 +9,9 @@ Seen on Mosquitto 2.0.11: an issuing certificate alone is no trust anchor; a rev
 its date locks everybody out; a new access list is read at SIGHUP and holds for live sessions at
 once, a new revocation list only for new ones, so a revoked device stands on both; 3.1.1 answers a
 publish that is forbidden like any other, and a forbidden subscription is granted and stays silent.
+
+Who was revoked stays so. A run that would let somebody in again, because a list was forgotten or
+has lost a line, writes nothing and names them; to let one in again is said by name.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import getpass
 import os
 import pwd
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,7 +33,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from edge.certificates import is_root
 from edge.messages import MESSAGE_BYTES_MAX
 from edge.model import SetupProblem
-from provisioning.broker_access import read_devices, read_revoked, render_access
+from provisioning.broker_access import (
+    denied_in,
+    read_access,
+    read_devices,
+    read_revoked,
+    render_access,
+)
 from provisioning.files import read_whole, write_whole
 from provisioning.output import json_option, print_json
 from sync.session import INBOUND_PACKET_BYTES_MAX, KEEPALIVE_S, MQTTS_PORT
@@ -42,6 +52,7 @@ KEEPALIVE_S_MAX: Final = 120  # Our choice: who is gone is known to be within th
 CRL_DAYS_LEFT: Final = 7  # Our choice: a week to make the next one; told, and nothing more.
 BROKER_USER: Final = "mosquitto"  # Debian's package makes it.
 CITY_CLIENT: Final = "city"
+NAMES_SHOWN: Final = 20  # Our choice: a screen of them; the file has them all.
 assert KEEPALIVE_S < KEEPALIVE_S_MAX
 
 
@@ -121,10 +132,52 @@ user {_one_word(user, "--user")}
 """
 
 
+def check_denials(
+    files: BrokerFiles, *, revoked: Collection[str], let_in: Collection[str], crl: Path | None
+) -> tuple[str, ...]:
+    """Whom of `let_in` the list in place denies. `SetupProblem` when somebody whom it denies would
+    get in again without having been named, or by a certificate that was revoked."""
+    both = sorted(set(let_in) & set(revoked))
+    if both:
+        raise SetupProblem(
+            f"{_names(both)}: to be let in again, and on the list of the revoked; take it off one"
+        )
+    denied = denied_in(files.access)
+    lost = [name for name in denied if name not in revoked and name not in let_in]
+    if lost:
+        raise SetupProblem(
+            f"{files.access} denies {_names(lost)}, and the new one would not; give --revoked FILE"
+            " that names whoever is still out, and --let-in DEVICE for each that may come in again;"
+            " nothing was written"
+        )
+    crl_line = next((one for one in _lines(files.configuration) if one[:1] == ["crlfile"]), None)
+    if crl_line is not None and crl is None:
+        named = _names([" ".join(crl_line[1:])])
+        raise SetupProblem(
+            f"{files.configuration} names the revocation list {named}, and the new one would name"
+            " none: every certificate on it would be good again; give --crl FILE. If there is to be"
+            f" none, delete {files.configuration} first; nothing was written"
+        )
+    return tuple(name for name in denied if name in let_in)
+
+
+def _lines(path: Path) -> list[list[str]]:
+    """The words of each line."""
+    text = (read_whole(path) or b"").decode(errors="replace")
+    return [line.split() for line in text.splitlines()]
+
+
+def _names(names: Sequence[str]) -> str:
+    """Of a file that anybody may have written: as they may be shown."""
+    shown = [name if name.isprintable() else repr(name) for name in names[:NAMES_SHOWN]]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
 def write_files(texts: dict[Path, str], *, force: bool, user: str) -> list[Path]:
     """What was written; a file that says the same already is kept. Nothing is written when one
     says something else and there is no `force`."""
-    there = {path: read_whole(path) for path in texts}
+    there = {path: read_access(path) for path in texts}
     changed = [path for path, text in texts.items() if there[path] != text.encode()]
     in_the_way = [path for path in changed if there[path] is not None]
     if in_the_way and not force:
@@ -283,7 +336,14 @@ def broker() -> None:
 @click.option(
     "--revoked",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Devices that get nothing any more, one a line.",
+    help="Devices that get nothing any more, one a line; with all who were denied before.",
+)
+@click.option(
+    "--let-in",
+    "let_in",
+    multiple=True,
+    metavar="DEVICE",
+    help="One that is denied now, and may come in again; repeat it.",
 )
 @click.option(
     "--city-client-id",
@@ -298,7 +358,9 @@ def broker() -> None:
     "--port", type=click.IntRange(1, 65535), default=MQTTS_PORT, show_default=True, help="Its port."
 )
 @click.option("--user", help="As whom Mosquitto runs.  [default: mosquitto, if there is one]")
-@click.option("--force", is_flag=True, help="Replace files that say something else.")
+@click.option(
+    "--force", is_flag=True, help="Replace files that say something else; denials are not lost so."
+)
 @json_option
 def config(
     out: Path,
@@ -308,6 +370,7 @@ def config(
     crl: Path | None,
     devices: Path,
     revoked: Path | None,
+    let_in: tuple[str, ...],
     cities: tuple[str, ...],
     address: str,
     port: int,
@@ -320,6 +383,9 @@ def config(
     Each device writes its own topics and reads its own and its station's lists; the city's client
     the other way round. Run it again with --force whenever devices come or go, then send the broker
     SIGHUP: the new access list holds at once, for live sessions too.
+
+    Whom the list in place denies stays out: a run whose --revoked does not name all of them is
+    refused, with or without --force. --let-in DEVICE is the way back for one.
     """
     who, files = _user(user), files_in(out.resolve())
     tls = Tls(
@@ -331,6 +397,12 @@ def config(
     remarks = tls.check(datetime.now(UTC)) + _unreadable(tls.key, who)
     members = read_devices(devices)
     gone = () if revoked is None else read_revoked(revoked)
+    back = check_denials(files, revoked=gone, let_in=let_in, crl=tls.crl)
+    remarks += [f"{name} was denied, and is let in again" for name in back]
+    remarks += [f"{name}: --let-in, and it was not denied" for name in let_in if name not in back]
+    strange = sorted(set(gone) - {one.device for one in members})
+    if strange:
+        remarks.append(f"{_names(strange)}: revoked, and not among the devices; spelt right?")
     texts = {
         files.access: render_access(members, revoked=gone, cities=cities),
         files.configuration: render_configuration(files, tls, address=address, port=port, user=who),
@@ -343,6 +415,7 @@ def config(
         "written": [str(path) for path in written],
         "devices": sum(one.device not in gone for one in members),
         "revoked": len(gone),
+        "let_in": list(back),
         "port": port,
         "remarks": remarks,
     }

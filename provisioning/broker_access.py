@@ -4,13 +4,15 @@ Derived from the one table of `sync/topics.py`; nothing about topics is said her
 device by its name needs no line of its own (`%u` is the name in the client's certificate). Which
 lists it reads depends on its site and station, so there are lines for each device of the list that
 the city keeps; who stands on no list speaks with the city and reads no list. Who stands on the list
-of the revoked gets nothing at all: denials come first, whatever else would grant.
+of the revoked gets nothing at all: denials come first, whatever else would grant. What a list in
+place denies is read back, so that who writes the next one can be held to it.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ from sync.topics import (
 
 COLUMNS: Final = ("device", "site", "station")
 LIST_BYTES_MAX: Final = 8 * 1024 * 1024  # Our choice: 64,000 devices with the longest names.
+ACCESS_BYTES_MAX: Final = 128 * 1024 * 1024  # Our choice: their lines, up to 2 KB each.
 PROBLEMS_SHOWN: Final = 20  # Our choice: a screen of them.
 OWN_NAME: Final = "%u"
 
@@ -114,6 +117,25 @@ def render_access(
     return "\n".join(lines) + "\n"
 
 
+def denied_in(path: Path) -> tuple[str, ...]:
+    """Who is denied anything by an access list that lies there, as Mosquitto would read it; nobody
+    when there is none. `SetupProblem` when it cannot be read."""
+    found: set[str] = set()
+    user = ""
+    for line in (read_access(path) or b"").decode(errors="replace").splitlines():
+        word, _, rest = line.strip().partition(" ")
+        if word == "user":
+            user = rest.strip()
+        elif user and word == "topic" and rest.split()[:1] == ["deny"]:
+            found.add(user)
+    return tuple(sorted(found))
+
+
+def read_access(path: Path) -> bytes | None:
+    """The file as it lies there, None when there is none. `SetupProblem` as for a list."""
+    return _bytes(path, ACCESS_BYTES_MAX) if os.path.lexists(path) else None
+
+
 def _member(row: dict[str | None, str | None]) -> Member:
     device, site, station = ((row.get(name) or "").strip() for name in COLUMNS)
     if station not in set(Station):
@@ -123,16 +145,20 @@ def _member(row: dict[str | None, str | None]) -> Member:
     )
 
 
-def _text(path: Path) -> str:
+def _bytes(path: Path, size_max: int) -> bytes:
     try:
         with path.open("rb") as file:
-            data = file.read(LIST_BYTES_MAX + 1)
+            data = file.read(size_max + 1)
     except OSError as error:
         raise SetupProblem(f"{path}: cannot be read ({error.strerror})") from error
-    if len(data) > LIST_BYTES_MAX:
-        raise SetupProblem(f"{path}: more than {LIST_BYTES_MAX} bytes; is this the right file?")
+    if len(data) > size_max:
+        raise SetupProblem(f"{path}: more than {size_max} bytes; is this the right file?")
+    return data
+
+
+def _text(path: Path) -> str:
     try:
-        return data.decode("utf-8-sig")
+        return _bytes(path, LIST_BYTES_MAX).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SetupProblem(f"{path}: not text in UTF-8; save it as CSV in UTF-8") from error
 

@@ -14,6 +14,7 @@ import ipaddress
 import ssl
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -37,6 +38,18 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     scopes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command that asks calls them; messages tell people to look at these."""
+
+    city: str = "--city"
+    authority: str = "--city-ca"
+    said: str = "--claim, --device, --site and --station"  # What a city may refuse us for.
+
+
+PROVISION: Final = Options()
+
+
 class _Refusal(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     do: str = ""
@@ -49,20 +62,21 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def check_city(url: str) -> str:
+def check_city(url: str, options: Options = PROVISION) -> str:
     """The address without its last slash; `SetupProblem` for one a claim may not be sent to."""
-    parts = urlsplit(url)
+    name = f"{options.city} {url}"
     try:
+        parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
     except ValueError as error:
-        raise SetupProblem(f"--city {url}: {error}; write https://HOST[:PORT]") from error
+        raise SetupProblem(f"{name}: {error}; write https://HOST[:PORT]") from error
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
-        raise SetupProblem(f"--city {url}: not an address of a city; write https://HOST[:PORT]")
+        raise SetupProblem(f"{name}: not an address of a city; write https://HOST[:PORT]")
     if parts.username or parts.password:
-        raise SetupProblem("--city: leave user and password out; the claim is enough")
+        raise SetupProblem(f"{options.city}: leave user and password out; the claim is enough")
     if parts.scheme == "http" and not is_loopback(host):
         raise SetupProblem(
-            f"--city {url}: the claim would be readable on the way; write https://{parts.netloc}"
+            f"{name}: the claim would be readable on the way; write https://{parts.netloc}"
         )
     return url.rstrip("/")
 
@@ -86,10 +100,11 @@ def enrol(
     station: str,
     csr_pem: str,
     authority: Path | None = None,
+    options: Options = PROVISION,
 ) -> Answer:
     """Ask once. `SetupProblem`: the technician's to mend; `DeviceFault`: try again later;
     `CorruptData`: whoever answered is no city of ours. `authority`: whom to trust for https."""
-    place = f"{check_city(url)}/enrol"
+    place = f"{check_city(url, options)}/enrol"
     body = {
         "claim": claim,
         "device_id": device_id,
@@ -101,54 +116,76 @@ def enrol(
         place, msgspec.json.encode(body), {"Content-Type": "application/json"}
     )
     try:
-        with _opener(place, authority).open(request, timeout=WAIT_S) as response:
+        with _opener(place, authority, options).open(request, timeout=WAIT_S) as response:
             data = response.read(ANSWER_BYTES_MAX + 1)
     except urllib.error.HTTPError as error:
         with error:
-            raise _refused(place, error) from error
+            raise _refused(place, error, options) from error
     except (OSError, http.client.HTTPException) as error:
-        raise _unreached(place, error) from error
+        raise unreached(place, error, options) from error
+    check = f"check {options.city}"
     if len(data) > ANSWER_BYTES_MAX:
-        raise CorruptData(f"{place}: an answer of more than {ANSWER_BYTES_MAX} bytes; check --city")
+        raise CorruptData(f"{place}: an answer of more than {ANSWER_BYTES_MAX} bytes; {check}")
     try:
         return msgspec.json.decode(data, type=Answer)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise CorruptData(f"{place}: not a city's answer ({error}); check --city") from error
+        raise CorruptData(f"{place}: not a city's answer ({error}); {check}") from error
 
 
-def _opener(place: str, authority: Path | None) -> urllib.request.OpenerDirector:
+def web_context(authority: Path | None, options: Options = PROVISION) -> ssl.SSLContext:
+    """Of https to a city: this machine's authorities, or those of the file alone."""
+    try:
+        return ssl.create_default_context(cafile=str(authority) if authority else None)
+    except (OSError, ssl.SSLError) as error:
+        raise SetupProblem(
+            f"{options.authority} {authority}: {error}; give certificates in PEM"
+        ) from error
+
+
+def _opener(place: str, authority: Path | None, options: Options) -> urllib.request.OpenerDirector:
     handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
     if is_loopback(urlsplit(place).hostname or ""):
         handlers.append(urllib.request.ProxyHandler({}))  # A proxy's "localhost" is another one.
-    try:
-        context = ssl.create_default_context(cafile=str(authority) if authority else None)
-    except (OSError, ssl.SSLError) as error:
-        raise SetupProblem(f"--city-ca {authority}: {error}; give certificates in PEM") from error
+    context = web_context(authority, options)
     return urllib.request.build_opener(*handlers, urllib.request.HTTPSHandler(context=context))
 
 
-def _refused(place: str, error: urllib.error.HTTPError) -> Exception:
+def words_of(answer: bytes) -> tuple[str, str]:
+    """What a city found and what it says to do about it, in an answer that refuses; "" for what
+    is not in it."""
     try:
-        said = msgspec.json.decode(error.read(ANSWER_BYTES_MAX), type=_Refusal)
-    except (OSError, http.client.HTTPException, msgspec.MsgspecError, UnicodeDecodeError):
+        said = msgspec.json.decode(answer, type=_Refusal)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         said = _Refusal()
-    found = _one_line(said.error) or f"HTTP {error.code} {_one_line(str(error.reason))}"
+    return _one_line(said.error), _one_line(said.do)
+
+
+def _refused(place: str, error: urllib.error.HTTPError, options: Options) -> Exception:
+    try:
+        found, do = words_of(error.read(ANSWER_BYTES_MAX))
+    except (OSError, http.client.HTTPException):
+        found, do = "", ""
+    found = found or f"HTTP {error.code} {_one_line(str(error.reason))}"
     if error.code >= 500:
         return DeviceFault(f"{place}: the city has a fault: {found}; try again in some minutes")
     if 300 <= error.code < 400:
-        return SetupProblem(f"{place}: sends us elsewhere; give --city the address it names")
-    do = _one_line(said.do) or "check --city, --claim, --device, --site and --station"
+        return SetupProblem(
+            f"{place}: sends us elsewhere; give {options.city} the address it names"
+        )
+    do = do or f"check {options.city}, {options.said}"
     return SetupProblem(f"{place}: the city refuses: {found}; {do}")
 
 
-def _unreached(place: str, error: Exception) -> Exception:
-    reason = getattr(error, "reason", error)
+def unreached(place: str, error: Exception, options: Options = PROVISION) -> Exception:
+    """Why there was no answer: of `urllib`, or of a connection of one's own."""
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(reason, ssl.SSLCertVerificationError):
         return SetupProblem(
             f"{place}: its certificate is not to be trusted ({reason.verify_message}); check the "
-            "address and this machine's clock, or name the city's authority with --city-ca FILE"
+            "address and this machine's clock, or name the city's authority with "
+            f"{options.authority} FILE"
         )
-    return DeviceFault(f"{place}: no answer ({reason}); check the network cable and --city")
+    return DeviceFault(f"{place}: no answer ({reason}); check the network cable and {options.city}")
 
 
 def _one_line(text: str) -> str:

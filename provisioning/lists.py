@@ -4,16 +4,18 @@ reaches.
 Looks at the stick (sizes, shapes, whether it is for this device at all), copies what is this
 device's into `inbox/`, whole or not at all, and waits for what `sync` says of it. Whether a list is
 good is sync's to say, by the city's signatures; nothing here believes the stick, and no database is
-opened.
+opened. A stick that waits there already, because sync is busy or does not run, is taken first, and
+keeps its own answer.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -39,9 +41,11 @@ from provisioning.output import config_option, escape, json_option, print_json, 
 from sync.inbox_form import (
     COPYING,
     INBOX_BYTES_MAX,
+    WAITING_MAX,
     Answer,
     ListAnswer,
     answer_path,
+    bytes_of,
     flush_folder,
     inbox_of,
     locked,
@@ -49,7 +53,6 @@ from sync.inbox_form import (
     opened_file,
     read_answer,
     read_index,
-    remove,
     sticks,
     sweep,
 )
@@ -141,26 +144,22 @@ def _plain(scope: str) -> str:
 
 
 def put(source: Path, chosen: Chosen, inbox: Path) -> str:
-    """Copies into the inbox, whole or not at all, in the place of whatever waits there; the name
-    it has there. `SetupProblem` when the stick or the disk does not do."""
+    """Copies into the inbox, whole or not at all, behind whatever waits there; the name it has
+    there. `SetupProblem` when the stick or the disk does not do, or too many wait."""
     make_folder(inbox)
     sweep(inbox)
-    needed, free = chosen.size_bytes * ROOM_FACTOR, shutil.disk_usage(inbox).free
-    if free < needed:
-        raise SetupProblem(
-            f"{inbox}: {free} bytes free, and these lists need {needed}; make room on the disk"
-        )
-    name = new_name()
-    beside = inbox / (COPYING + name)
+    _check_room(inbox, chosen)
+    beside = inbox / (COPYING + secrets.token_hex(8))
     try:
         with _making(beside) as folder:
             for one in chosen.index.files:
                 _copy(source, one, folder)
             _write(STICK_INDEX, [encode_json(chosen.index)], folder)
             flush_folder(beside)
-            for waiting in sticks(inbox):
-                remove(waiting)
-            beside.rename(inbox / name)
+            with locked(inbox, wait=True):  # No longer than this, whoever else brings a stick.
+                _check_room(inbox, chosen, copied=True)
+                name = new_name(inbox)
+                beside.rename(inbox / name)
         flush_folder(inbox)
     except OSError as error:
         raise SetupProblem(
@@ -169,12 +168,34 @@ def put(source: Path, chosen: Chosen, inbox: Path) -> str:
     return name
 
 
+def _check_room(inbox: Path, chosen: Chosen, *, copied: bool = False) -> None:
+    """`SetupProblem` when too many wait there, or the disk is too full for all of them."""
+    waiting = sticks(inbox)
+    if len(waiting) >= WAITING_MAX:
+        raise SetupProblem(
+            f"{inbox}: {len(waiting)} sticks wait there already, so this one was not taken; sync"
+            ' takes them one after the other: see by "moskvenok status" that it runs, wait until'
+            " they are gone, then run this again"
+        )
+    needed = chosen.size_bytes * (ROOM_FACTOR - copied)
+    needed += sum(map(bytes_of, waiting)) * (ROOM_FACTOR - 1)
+    free = shutil.disk_usage(inbox).free
+    if free < needed:
+        others = ", and those that wait," if waiting else ""
+        raise SetupProblem(
+            f"{inbox}: {free} bytes free, and these lists{others} need {needed}; make room on the"
+            " disk"
+        )
+
+
 @contextmanager
 def _making(folder: Path) -> Iterator[int]:
     """A folder of one's own until it is renamed; gone when it never is."""
-    make_folder(folder)
     try:
-        with locked(folder) as descriptor:
+        with ExitStack() as stack:
+            with locked(folder.parent, wait=True):  # Or another command would sweep it away.
+                make_folder(folder)
+                descriptor = stack.enter_context(locked(folder))
             yield descriptor
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -219,26 +240,40 @@ def wait_for_answer(
     wait: Callable[[float], None] = time.sleep,
     now_s: Callable[[], float] = time.monotonic,
 ) -> Answer:
-    """What sync said; the answer is removed with that. `SetupProblem` when it says nothing."""
-    until_s = now_s() + seconds
+    """What sync said; the answer is removed with that. `seconds` for each stick that lies before
+    it, and for itself. `SetupProblem` when nothing is said."""
+    until_s, before = now_s() + seconds, _before(inbox, name)
     while True:
         answer = read_answer(inbox, name)
         if answer is not None:
             with suppress(OSError):
                 answer_path(inbox, name).unlink()
             return answer
+        if (left := _before(inbox, name)) < before:
+            until_s, before = now_s() + seconds, left
         if now_s() >= until_s:
             raise SetupProblem(
-                f"sync has not answered within {seconds:.0f} s; it may still be taking the lists:"
-                ' look at "moskvenok status", then at "moskvenok logs --process sync"'
+                f"sync has not answered within {seconds:.0f} s; it may still be taking the lists"
+                f'{_behind(before)}: look at "moskvenok status", then at "moskvenok logs --process'
+                ' sync"'
             )
         wait(LOOK_S)
 
 
-def _put_for_later(settings: DeviceSettings, inbox: Path) -> SetupProblem:
+def _before(inbox: Path, name: str) -> int:
+    """How many are taken before it."""
+    return sum(one.name < name for one in sticks(inbox))
+
+
+def _behind(others: int) -> str:
+    return f", behind {others} stick{'s' * (others > 1)} that came before" if others else ""
+
+
+def _put_for_later(settings: DeviceSettings, inbox: Path, name: str) -> SetupProblem:
+    behind = _behind(_before(inbox, name))
     return SetupProblem(
-        f"sync of {settings.device_id} is not running; the lists lie in {inbox} and it takes them"
-        ' as soon as it is started: start it, then look at "moskvenok status"'
+        f"sync of {settings.device_id} is not running; the lists lie in {inbox}{behind} and it"
+        ' takes them as soon as it is started: start it, then look at "moskvenok status"'
     )
 
 
@@ -322,7 +357,7 @@ def lists() -> None:
 @json_option
 @click.option(
     "--wait", "seconds", type=click.IntRange(1, 3600), default=WAIT_S, show_default=True,
-    help="Seconds to wait for sync.",
+    help="Seconds to wait for sync; as many again for each stick that waits already.",
 )  # fmt: skip
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def take(config: Path, as_json: bool, seconds: int, folder: Path) -> int:
@@ -330,13 +365,14 @@ def take(config: Path, as_json: bool, seconds: int, folder: Path) -> int:
 
     The running sync checks them exactly as if they had come from the city by network, and puts in
     force what is good. Needs no network. A list that is refused leaves the one in force as it is.
+    A stick that still waits from before is taken first.
     """
     settings = load(config)
     chosen = choose(folder, settings)
     inbox = inbox_of(settings)
     name = put(folder, chosen, inbox)
     if not runs(settings):
-        raise _put_for_later(settings, inbox)
+        raise _put_for_later(settings, inbox, name)
     control.ring(settings.socket_path("sync"))
     answer = wait_for_answer(inbox, name, seconds=seconds)
     remarks = _remarks(chosen, answer, settings)

@@ -8,7 +8,8 @@ very scope, and the first refusal ends the list.
 
 Some messages a step, so that facts go on leaving meanwhile; one message in memory at a time. Where
 the process ends in between, the next one begins the stick again: what is there already costs
-nothing. A stick is removed only when its answer is on disk.
+nothing. A stick is removed only when its answer is on disk, and only then is the next one begun: a
+stick is never left half taken for another's sake.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ class Inbox:
         if not answer_path(self._folder, stick.name).exists():  # Else only its removal was left.
             answer = yield from self._answer_to(stick)
             if not stick.exists():
-                return  # Another was brought in its place: nobody waits for this answer.
+                return  # Somebody took it away by hand: nobody waits for this answer.
             write_answer(self._folder, stick.name, answer)
         remove(stick)
         for old in answers(self._folder)[:-ANSWERS_KEPT]:

@@ -1,9 +1,11 @@
 """The inbox between `moskvenok lists take` and `sync`: its folders, its bounds, its answer.
 
-`state/inbox/` holds at most one stick at a time, a folder `stick-…` with an index and its files,
-which appears whole, by a rename. `sync` takes it, leaves `stick-….answer` beside it and removes the
-folder. Both sides read with this module, and neither believes the other: a name is a plain name, a
-file is a regular file of exactly the size that its index says.
+`state/inbox/` holds the sticks that wait, few, each a folder `stick-…` with an index and its files,
+which appears whole, by a rename. Their names are in the order in which they came: `sync` takes one
+after the other, leaves `stick-….answer` beside each and removes its folder. A stick that is brought
+while another waits changes nothing about that one. Both sides read with this module, and neither
+believes the other: a name is a plain name, a file is a regular file of exactly the size that its
+index says.
 """
 
 from __future__ import annotations
@@ -38,15 +40,19 @@ from edge.settings import DeviceSettings
 
 Read = Callable[[int], bytes]  # So many bytes, less only at the end.
 
-STICK: Final = re.compile(r"stick-[0-9a-f]{16}")
+# Eight digits of its place in the order, eight drawn: no two that come at once have one name.
+STICK: Final = re.compile(r"stick-([0-9a-f]{8})[0-9a-f]{8}")
+PLACE_MAX: Final = 0xFFFF_FFFF
 COPYING: Final = ".copying-"  # In front of a stick that is not whole yet,
 GONE: Final = ".gone-"  # and of one that nobody looks at any more.
 ANSWER: Final = ".answer"
 FILE_MODE: Final = 0o660  # house.md.
+WAITING_MAX: Final = 4  # Our choice: one brought twice by mistake, and a newer one likewise.
 ANSWERS_KEPT: Final = 4  # Our choice: whoever asked is long gone when four more have come.
 ANSWER_BYTES_MAX: Final = 16 * 1024
 # Our choice: the longest list of the city (13 MB today), a school's four, and growth.
-INBOX_BYTES_MAX: Final = 2 * STICK_FILE_BYTES_MAX
+INBOX_BYTES_MAX: Final = 2 * STICK_FILE_BYTES_MAX  # Of one stick.
+assert WAITING_MAX <= ANSWERS_KEPT, "each that waits keeps its answer until the last has one"
 
 
 class ListAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,8 +77,12 @@ def inbox_of(settings: DeviceSettings) -> Path:
     return settings.folders.state / "inbox"
 
 
-def new_name() -> str:
-    return f"stick-{secrets.token_hex(8)}"
+def new_name(inbox: Path) -> str:
+    """Behind all that wait, and behind all whose answer still lies there. For who holds the inbox
+    locked until a stick has the name."""
+    there = [path.name.removesuffix(ANSWER) for path in (*sticks(inbox), *answers(inbox))]
+    last = max((int(found[1], 16) for name in there if (found := STICK.fullmatch(name))), default=0)
+    return f"stick-{min(last + 1, PLACE_MAX):08x}{secrets.token_hex(4)}"
 
 
 def read_index(folder: Path) -> StickIndex:
@@ -137,8 +147,15 @@ def opened(path: Path, *, size_max: int) -> Iterator[tuple[Read, int]]:
 
 
 def sticks(inbox: Path) -> list[Path]:
-    """Those that wait, whole; there is one at most but for a moment."""
+    """Those that wait, whole, the first to be taken first."""
     return sorted(path for path in _entries(inbox) if STICK.fullmatch(path.name))
+
+
+def bytes_of(stick: Path) -> int:
+    """What it takes on the disk; 0 when it has just gone."""
+    with suppress(FileNotFoundError), os.scandir(stick) as files:
+        return sum(one.stat(follow_symlinks=False).st_size for one in files)
+    return 0
 
 
 def remove(stick: Path) -> None:
@@ -147,8 +164,11 @@ def remove(stick: Path) -> None:
     shutil.rmtree(gone, ignore_errors=True)
     with suppress(FileNotFoundError):
         stick.rename(gone)
-    if gone.exists():
-        shutil.rmtree(gone)
+    try:
+        if gone.exists():
+            shutil.rmtree(gone)
+    except FileNotFoundError:  # A command that sweeps was there, too.
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def answer_path(inbox: Path, name: str) -> Path:
@@ -186,12 +206,13 @@ def flush_folder(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[int]:
-    """While a stick is copied: what nobody holds is a leftover. Gives the folder itself, whatever
-    its name comes to mean meanwhile."""
+def locked(folder: Path, *, wait: bool = False) -> Iterator[int]:
+    """While a stick is copied: what nobody holds is a leftover. And the inbox itself, for a moment,
+    while a stick gets its folder, and then its name. Gives the folder itself, whatever its own name
+    comes to mean meanwhile."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield descriptor
     finally:
         os.close(descriptor)
@@ -208,21 +229,21 @@ def _is_locked(folder: Path) -> bool:
 
 
 def answers(inbox: Path) -> list[Path]:
-    """The oldest first, as far as file times tell."""
-    found = []
-    for path in _entries(inbox):
-        if path.name.endswith(ANSWER) and STICK.fullmatch(path.name.removesuffix(ANSWER)):
-            with suppress(OSError):
-                found.append((path.stat().st_mtime_ns, path))
-    return [path for _, path in sorted(found)]
+    """In the order of their sticks. No clock is asked: it may have been set since."""
+    return sorted(
+        path
+        for path in _entries(inbox)
+        if path.name.endswith(ANSWER) and STICK.fullmatch(path.name.removesuffix(ANSWER))
+    )
 
 
 def sweep(inbox: Path) -> None:
     """What a process that was ended left half copied or half removed goes; what one copies just
-    now stays."""
-    for path in _entries(inbox):
-        if path.name.startswith((COPYING, GONE)) and not _is_locked(path):
-            shutil.rmtree(path, ignore_errors=True)
+    now stays. Not now, where a command has the inbox locked: its folder may have no lock yet."""
+    with suppress(FileNotFoundError, BlockingIOError), locked(inbox):
+        for path in _entries(inbox):
+            if path.name.startswith((COPYING, GONE)) and not _is_locked(path):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _entries(inbox: Path) -> list[Path]:

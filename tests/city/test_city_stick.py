@@ -12,6 +12,8 @@ import json
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from edge.messages import (
     MESSAGE_BYTES_MAX,
@@ -31,12 +33,19 @@ from edge.messages import (
     encode_json,
 )
 from edge.model import SetupProblem, Station
+from edge.trust import FileKeyStore, open_scope_key, write_secret
+from hil import stick as stick_command
+from hil.city import stick as city_stick
 from hil.city.desk import Desk, Refused
 from hil.city.intake import CityCore
 from hil.city.keydesk import KeyDesk
-from hil.city.stick import DAY_MS, Stick, make_stick
+from hil.city.keys import open_keys, utc
+from hil.city.seed import seed_school
+from hil.city.stick import DAY_MS, IN_TWO_PARTS, Stick, make_stick
+from hil.city.store import Store
 from hil.stick import write_stick
-from tests.city.sham import NOON_MS, SITE, Sham, make_core
+from hil.world.school import make_school
+from tests.city.sham import NOON_MS, SITE, Sham, make_core, make_request
 
 
 @pytest.fixture
@@ -117,6 +126,81 @@ def test_the_citys_list_of_pupils_goes_only_where_a_museum_is(core: CityCore) ->
     assert names(stick) == ["root", "keys-museum-1", *LISTS, "list-museum"]
     (museum,) = [one for one in stick.index.files if one.name == "list-museum"]
     assert museum.scope == "city/museum" and museum.what is StickWhat.LIST
+
+
+# ------------------------------------------------------------------------------ another site
+
+
+@pytest.fixture
+def cores(tmp_path: Path) -> tuple[CityCore, CityCore]:
+    """The first site, and another with a museum of its own and no list of it in its books."""
+    keys = open_keys(tmp_path / "keys", SITE, utc(NOON_MS), more_sites=("s0002",))
+    made = []
+    for number, site in enumerate((SITE, "s0002")):
+        core = CityCore(Store(":memory:"), keys, site=site, gather_ms=0)
+        seed_school(core, make_school(7 + number, site, pupils=24), NOON_MS)
+        core.start(NOON_MS)
+        made.append(core)
+    first, second = made
+    for name, station in (("museum-2", "admission"), ("gate-2", "entrance")):
+        desk = Desk(second, ("mqtt://127.0.0.1:1883",))
+        desk.make_claim(NOON_MS, f"claim-{name}")
+        request = {"claim": f"claim-{name}", "device_id": name, "site_id": "s0002"}
+        key = DEVICE_KEYS[name]
+        desk.enrol({**request, "station": station, "csr_pem": make_request(key)}, NOON_MS)
+    return first, second
+
+
+DEVICE_KEYS = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("museum-2", "gate-2")}
+
+
+def test_a_museum_of_another_site_gets_the_citys_list_from_the_first(
+    cores: tuple[CityCore, CityCore], tmp_path: Path
+) -> None:
+    first, second = cores
+    alone = make_stick(first, {"museum": "alone", "days": 2}, NOON_MS)
+    assert names(alone) == ["list-museum"]
+    head = decode_json(Head, decode_signed_lines(messages_of(alone, "list-museum")[0]).payload)
+    assert head.valid_until_utc_ms - head.issued_utc_ms == 2 * DAY_MS
+    apart = make_stick(second, {"museum": "apart", "devices": ["museum-2"]}, NOON_MS)
+    assert names(apart) == ["root", "keys-museum-2", *LISTS]
+    assert [one.scope for one in apart.index.files[2:]] == [
+        f"s0002/{part}" for part in ("people", "money", "menu", "settings")
+    ]
+    push = decode_push(messages_of(apart, "keys-museum-2")[0])
+    assert isinstance(push, PushKeys)
+    told = decode_pack(SealedKeys, push.signed.payload)
+    path = tmp_path / "device.key"
+    write_secret(
+        path,
+        DEVICE_KEYS["museum-2"].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+    )
+    store = FileKeyStore(path)
+    secrets = first.keys.scopes["city/museum"]
+    assert [(key.scope, key.purpose, open_scope_key(store, key)) for key in told.keys] == [
+        ("city/museum", "identifier", secrets.identifier),
+        ("city/museum", "seal", secrets.seal),
+    ]
+
+
+def test_half_a_stick_is_never_taken_for_a_whole_one(cores: tuple[CityCore, CityCore]) -> None:
+    first, second = cores
+    for core, request, words in (
+        (second, {}, "museum-2 needs city/museum, which is not in the books of s0002"),
+        (second, {"devices": ["gate-2", "museum-2"]}, "museum-2 needs city/museum"),
+        (second, {"museum": "alone"}, "city/museum is not in the books of s0002"),
+        (first, {"museum": "half"}, "museum 'half'"),
+        (first, {"museum": ["alone"]}, "museum"),
+    ):
+        with pytest.raises(Refused, match=words) as told:
+            make_stick(core, request, NOON_MS)
+        assert told.value.status == (IN_TWO_PARTS if core is second else 400)
+    assert names(make_stick(second, {"devices": ["gate-2"]}, NOON_MS)) == [
+        *("root", "keys-gate-2"), *LISTS,
+    ]  # fmt: skip
+    assert names(make_stick(first, {}, NOON_MS)) == ["root", *LISTS], "nobody needs it there"
+    assert (stick_command.ALONE, stick_command.APART) == (city_stick.ALONE, city_stick.APART)
+    assert stick_command.IN_TWO_PARTS == IN_TWO_PARTS
 
 
 def test_no_name_on_the_stick_is_of_a_person(core: CityCore) -> None:

@@ -22,6 +22,7 @@ from click.testing import CliRunner
 from edge import control
 from edge.model import SetupProblem
 from hil import remote
+from hil.layout import Folder
 from hil.network import network
 from hil.run import run
 from hil.tap import tap
@@ -229,12 +230,21 @@ def test_after_kill_9_nothing_stays_and_the_next_start_goes_on(running: Run) -> 
     assert not (running.folder / remote.ADDRESS_FILE).exists()
 
 
-def test_sigterm_ends_everything_in_order(folder: Path) -> None:
-    miniature = Run(folder, "--fresh")
-    miniature.ready()
-    left = children(miniature.pid)
-    assert miniature.end(signal.SIGTERM) == 0
-    words = miniature.words()
+def test_sigterm_ends_everything_in_order(tmp_path: Path) -> None:
+    home = Folder(tmp_path / "mk")
+    before = home.station("entrance") / "state" / "of a run before"
+    before.mkdir(parents=True)
+    home.memory.write_text("{}")
+    miniature = Run(home.root, "--fresh")
+    try:
+        miniature.ready()
+        left = children(miniature.pid)
+        assert len(left) == PROCESSES
+        assert not before.exists()
+        assert miniature.end(signal.SIGTERM) == 0
+    finally:
+        miniature.end(signal.SIGKILL)
+        words = miniature.words()
     assert "setting up s0001-north" in words, "a fresh start sets everything up anew"
     assert "had to be killed" not in words
     assert not any(alive(pid) for pid in left)

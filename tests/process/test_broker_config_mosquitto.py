@@ -386,8 +386,10 @@ def test_a_device_that_is_revoked_while_it_talks_falls_silent_at_once(
         ]
     finally:
         (bench.folder / "revoked.txt").write_text("stolen-a\n")
-        bench.configure(bench.broker.port, "--force")
+        bench.configure(bench.broker.port, "--force", "--let-in", "till-b")
         _reload(bench, watcher)
+    till.publish_all(["mk/v1/d/till-b/status"], "again")
+    watcher.wait(lambda: ("mk/v1/d/till-b/status", "again") in watcher.got)
 
 
 def _reload(bench: Bench, watcher: Client) -> None:

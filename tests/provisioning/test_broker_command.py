@@ -32,7 +32,13 @@ from edge.trust import read_key, write_secret
 from hil.city.batches import Sender
 from hil.city.mosquitto import render_access as render_of_the_reference_city
 from provisioning import broker
-from provisioning.broker_access import Member, read_devices, read_revoked, render_access
+from provisioning.broker_access import (
+    Member,
+    denied_in,
+    read_devices,
+    read_revoked,
+    render_access,
+)
 from sync.topics import Side, TopicKind, publisher_of
 from tests.provisioning.conftest import Run
 from tests.provisioning.enrolment_city import certificate, pem
@@ -255,6 +261,142 @@ def test_a_key_that_the_brokers_user_may_not_read_is_told(
     assert f"chown nobody {key}" in told
     key.chmod(0o644)
     assert broker._unreadable(key, "nobody") == []
+
+
+# ------------------------------------------------------------------------- who is out stays out
+
+
+def revoke(folder: Folder, *names: str) -> Path:
+    path = folder.path / "revoked.txt"
+    path.write_text("".join(f"{name}\n" for name in names))
+    return path
+
+
+def contents(folder: Folder) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.out.iterdir()}
+
+
+@pytest.mark.parametrize("more", [(), ("--force",)])
+@pytest.mark.parametrize("left", [None, (), ("till-1",)])
+def test_a_run_that_forgets_who_was_revoked_names_them_and_writes_nothing(
+    run: Run, folder: Folder, more: tuple[str, ...], left: tuple[str, ...] | None
+) -> None:
+    """Without the list, with one that is empty, with one that has lost a line."""
+    assert run(*folder.options(revoked=revoke(folder, "till-1", "ghost"))).exit_code == 0
+    before = contents(folder)
+    given = {} if left is None else {"revoked": revoke(folder, *left)}
+    result = run(*folder.options(*more, **given))
+    assert result.exit_code == 1 and "nothing was written" in result.output
+    assert "denies ghost" in result.output and "--let-in DEVICE" in result.output
+    assert ("till-1" in result.output) is (left != ("till-1",))
+    assert contents(folder) == before
+
+
+@pytest.mark.slow
+def test_every_way_of_running_it_again_keeps_out_who_is_out(run: Run, folder: Folder) -> None:
+    """All lists that can be given after all that were, of three devices; a device gets in again
+    exactly when it is named."""
+    names = ("gate-1", "till-1", "ghost")
+    sets = [{name for name, on in zip(names, bits, strict=True) if on} for bits in
+            product((False, True), repeat=3)]  # fmt: skip
+    for before, after, back in product(sets, repeat=3):
+        for path in folder.out.glob("*"):
+            path.unlink()
+        assert run(*folder.options(revoked=revoke(folder, *before))).exit_code == 0
+        words = [word for name in back for word in ("--let-in", name)]
+        result = run(*folder.options("--force", *words, revoked=revoke(folder, *after)))
+        good = before <= after | back and not after & back
+        assert (result.exit_code == 0) is good, (before, after, back, result.output)
+        text = (folder.out / "acl").read_text()
+        out = after if good else before
+        for name in names:
+            assert ("topic deny #" in text.partition(f"user {name}\n")[2].partition("\n\n")[0]) is (
+                name in out
+            )
+
+
+def test_who_is_let_in_again_is_told(run: Run, folder: Folder) -> None:
+    assert run(*folder.options(revoked=revoke(folder, "till-1"))).exit_code == 0
+    result = run(*folder.options("--force", "--json", "--let-in", "till-1", "--let-in", "gate-1"))
+    told = json.loads(result.output)
+    assert result.exit_code == 0 and told["let_in"] == ["till-1"] and told["revoked"] == 0
+    assert told["remarks"] == [
+        "till-1 was denied, and is let in again", "gate-1: --let-in, and it was not denied",
+    ]  # fmt: skip
+    assert allows((folder.out / "acl").read_text(), "till-1", "read", "mk/v1/s/s1/money/head")
+
+
+def test_a_name_among_the_revoked_that_no_device_has_is_told(run: Run, folder: Folder) -> None:
+    """It may be of a device that went; or a slip, and then another is let in that should be out."""
+    given = revoke(folder, "till-1", "tlil-1", "ghost")
+    told = json.loads(run(*folder.options("--json", revoked=given)).output)
+    assert told["remarks"] == ["ghost, tlil-1: revoked, and not among the devices; spelt right?"]
+    assert told["revoked"] == 3, "they stay out all the same"
+    known = revoke(folder, "till-1", "gate-1")
+    words = ("--force", "--json", "--let-in", "ghost", "--let-in", "tlil-1")
+    told = json.loads(run(*folder.options(*words, revoked=known)).output)
+    assert not [remark for remark in told["remarks"] if "spelt right" in remark]
+
+
+def test_a_contradiction_is_refused(run: Run, folder: Folder) -> None:
+    result = run(*folder.options("--let-in", "till-1", revoked=revoke(folder, "till-1", "gate-1")))
+    assert result.exit_code == 1 and "till-1: to be let in again, and on the list" in result.output
+    assert not folder.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "denied"),
+    [
+        ("user till-9\ntopic deny #\n", ["till-9"]),
+        ("user till-9\r\n  topic   deny   mk/#\r\n", ["till-9"]),
+        ("user b\ntopic read x\ntopic deny #\nuser a\ntopic deny #", ["a", "b"]),
+        ("topic deny #\npattern deny #\nuser till-9\ntopic read deny\n", []),
+        ("# user till-9\n# topic deny #\n", []),
+        ("user \udcff\ntopic deny #\n", ["\ufffd"]),
+        ("", []),
+    ],
+)  # fmt: skip
+def test_denials_are_read_as_somebody_may_have_written_them(
+    tmp_path: Path, text: str, denied: list[str]
+) -> None:
+    path = tmp_path / "acl"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    assert list(denied_in(path)) == denied
+
+
+def test_a_list_in_place_that_cannot_be_read_is_not_replaced(run: Run, folder: Folder) -> None:
+    (folder.out / "acl").mkdir(parents=True)
+    result = run(*folder.options("--force"))
+    assert result.exit_code == 1 and "acl: cannot be read" in result.output
+    (folder.out / "acl").rmdir()
+    (folder.out / "acl").symlink_to(folder.path / "elsewhere")
+    assert "acl: cannot be read" in run(*folder.options("--force")).output
+
+
+def test_the_revocation_list_is_not_forgotten_either(run: Run, folder: Folder) -> None:
+    """Whoever stands on it alone would get in again."""
+    folder.crl(ends=timedelta(days=30))
+    crl = folder.path / "crl.pem"
+    assert run(*folder.options(crl=crl)).exit_code == 0
+    before = contents(folder)
+    result = run(*folder.options("--force"))
+    assert result.exit_code == 1 and f"revocation list {crl}" in result.output
+    assert "give --crl FILE" in result.output and contents(folder) == before
+    newer = crl.rename(folder.path / "newer.pem")
+    assert run(*folder.options("--force", crl=newer)).exit_code == 0
+    assert f"crlfile {newer}" in lines_of(folder)
+    (folder.out / "mosquitto.conf").unlink()
+    assert run(*folder.options()).exit_code == 0, "the way that the message names"
+
+
+@pytest.mark.slow
+def test_the_list_of_a_whole_city_is_written_again(run: Run, folder: Folder) -> None:
+    """12,000 devices, and 100 more a year later."""
+    lines = [f"s{number:04d}-till-{number % 7},s{number:04d},till\n" for number in range(12_000)]
+    for count in (11_900, 12_000):
+        (folder.path / "devices.csv").write_text("device,site,station\n" + "".join(lines[:count]))
+        result = run(*folder.options("--force"))
+        assert result.exit_code == 0 and f"{count} devices" in result.output, result.output[:300]
 
 
 # ------------------------------------------------------------------------------ the list

@@ -15,6 +15,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,17 @@ from edge.model import SetupProblem
 from provisioning import lists
 from sync.inbox_form import (
     COPYING,
+    STICK,
+    WAITING_MAX,
     Answer,
     ListAnswer,
     Read,
     locked,
+    new_name,
     opened_file,
     remove,
     sticks,
+    sweep,
     write_answer,
 )
 from tests.provisioning.conftest import Run
@@ -172,14 +177,157 @@ def test_every_reason_has_words(reason: str) -> None:
 def test_when_sync_does_not_run_the_lists_lie_ready_and_it_says_what_to_do(
     run: Run, installed: Path, inbox: Path, stick: Path
 ) -> None:
-    for _ in range(3):
-        result = run("lists", "take", "--config", installed, stick)
-        assert result.exit_code == 1
-        assert "sync of gate-1 is not running" in result.output and "start it" in result.output
+    result = run("lists", "take", "--config", installed, stick)
+    assert result.exit_code == 1
+    assert "sync of gate-1 is not running" in result.output and "start it" in result.output
+    assert "behind" not in result.output
     (one,) = inbox.iterdir()
-    assert one in sticks(inbox), "the newest alone"
+    assert one in sticks(inbox)
     assert stat.S_IMODE(inbox.stat().st_mode) == stat.S_IMODE(one.stat().st_mode) == 0o2770
     assert {stat.S_IMODE(path.stat().st_mode) for path in one.iterdir()} == {0o660}
+
+
+def all_files(inbox: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in inbox.rglob("*") if path.is_file()}
+
+
+def test_what_waits_there_already_stays_and_is_taken_first(
+    run: Run, installed: Path, inbox: Path, tmp_path: Path
+) -> None:
+    made = [
+        StickMaker().list([f"head {number}".encode()], PEOPLE).write(tmp_path / f"stick-{number}")
+        for number in range(WAITING_MAX)
+    ]
+    before: dict[Path, bytes] = {}
+    for number, one in enumerate(made[:-1]):
+        result = run("lists", "take", "--config", installed, one)
+        assert result.exit_code == 1 and "is not running" in result.output
+        many = f"behind {number} stick{'s' * (number > 1)} that came before"
+        assert (many in result.output) is bool(number), result.output
+        there = all_files(inbox)
+        assert before.items() < there.items() and len(sticks(inbox)) == number + 1
+        before = there
+    names = [one.name for one in sticks(inbox)]
+    with sync_that_says(installed, inbox, good()) as found:
+        result = run("lists", "take", "--config", installed, "--json", made[-1])
+    assert result.exit_code == 0, result.output
+    heads = [one["list-school-7-people"] for one in found]
+    assert heads == [framed([f"head {number}".encode()]) for number in range(WAITING_MAX)]
+    assert json.loads(result.output)["stick"] > names[-1]
+    left = sorted(path.name for path in inbox.iterdir())
+    assert left == [f"{name}.answer" for name in names], "the others keep their own"
+
+
+def test_one_too_many_is_refused_and_changes_nothing(
+    run: Run, installed: Path, inbox: Path, stick: Path
+) -> None:
+    for _ in range(WAITING_MAX):
+        assert "is not running" in run("lists", "take", "--config", installed, stick).output
+    before = all_files(inbox)
+    result = run("lists", "take", "--config", installed, stick)
+    words = " ".join(result.output.split())
+    assert result.exit_code == 1 and f"{WAITING_MAX} sticks wait there already" in words
+    assert "this one was not taken" in words and "run this again" in words
+    assert all_files(inbox) == before
+    remove(sticks(inbox)[0])
+    assert "is not running" in run("lists", "take", "--config", installed, stick).output
+
+
+def test_commands_at_once_get_a_place_each_and_no_more_than_there_are(
+    installed: Path, inbox: Path, stick: Path
+) -> None:
+    """They meet between the copy and the name: whoever is too late is told so."""
+    from edge.config import load
+
+    chosen = lists.choose(stick, load(installed))
+    children = []
+    for _ in range(WAITING_MAX + 2):
+        child = os.fork()
+        if child == 0:
+            code = 2
+            with suppress(BaseException):
+                try:
+                    lists.put(stick, chosen, inbox)
+                    code = 0
+                except SetupProblem:
+                    code = 1
+            os._exit(code)
+        children.append(child)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert sorted(codes) == [0] * WAITING_MAX + [1, 1]
+    places = [one.name[len("stick-") : len("stick-") + 8] for one in sticks(inbox)]
+    assert places == [f"{number:08x}" for number in range(1, WAITING_MAX + 1)]
+    assert len(list(inbox.iterdir())) == WAITING_MAX
+
+
+def test_a_place_is_given_and_a_folder_made_while_nobody_else_may(
+    installed: Path, inbox: Path, stick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two with one place would be taken in any order; a folder without its lock would be swept."""
+    from edge.config import load
+
+    chosen = lists.choose(stick, load(installed))
+    seen: list[str] = []
+
+    def alone(what: str, real: Any) -> Any:
+        def done(path: Path, *more: Any) -> Any:
+            if path.name.startswith(COPYING) or what == "name":
+                seen.append(what)
+                with pytest.raises(BlockingIOError), locked(inbox):
+                    pass
+                before = list(inbox.iterdir())
+                sweep(inbox)
+                assert list(inbox.iterdir()) == before
+            return real(path, *more)
+
+        return done
+
+    monkeypatch.setattr(lists, "new_name", alone("name", new_name))
+    monkeypatch.setattr(lists, "locked", partial(_locked_after, alone("lock", lambda path: None)))
+    lists.put(stick, chosen, inbox)
+    assert seen == ["lock", "name"]
+
+
+@contextmanager
+def _locked_after(look: Any, folder: Path, *, wait: bool = False) -> Iterator[int]:
+    look(folder)
+    with locked(folder, wait=wait) as descriptor:
+        yield descriptor
+
+
+def test_each_stick_before_it_has_its_own_time(tmp_path: Path) -> None:
+    names = [f"stick-{number:016x}" for number in range(1, 4)]
+    for name in names:
+        (tmp_path / name).mkdir()
+    now = [0.0]
+
+    def wait(seconds: float) -> None:
+        now[0] += seconds
+        for name, gone_s in zip(names[:2], (25, 50), strict=True):
+            if now[0] == gone_s:
+                (tmp_path / name).rmdir()
+        if now[0] == 75:
+            write_answer(tmp_path, names[2], good())
+
+    answer = lists.wait_for_answer(tmp_path, names[2], seconds=30, wait=wait, now_s=lambda: now[0])
+    assert answer == good() and now[0] == 75
+    with pytest.raises(
+        SetupProblem, match="30 s; it may still be taking the lists, behind 1 stick "
+    ):
+        lists.wait_for_answer(
+            tmp_path, "stick-0000000000000009", seconds=30, wait=wait, now_s=lambda: now[0]
+        )
+    assert 105 <= now[0] < 106
+
+
+@pytest.mark.parametrize("last", ["", "stick-00000007ffffffff", "stick-ffffffffffffffff"])
+@pytest.mark.parametrize("what", ["", ".answer"])
+def test_a_name_is_behind_all_that_were(tmp_path: Path, last: str, what: str) -> None:
+    """After every one that waits or was answered; the very last place is shared."""
+    if last:
+        (tmp_path / (last + what)).mkdir()
+    made = new_name(tmp_path)
+    assert STICK.fullmatch(made) and (made > last or last.endswith("f" * 16))
 
 
 def test_no_answer_in_time_is_said(tmp_path: Path) -> None:
@@ -335,6 +483,18 @@ def test_a_disk_without_room_is_said_before_it_is_full(
     assert list(inbox.iterdir()) == []
 
 
+def test_what_waits_there_needs_its_room_too(
+    run: Run, installed: Path, inbox: Path, stick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "is not running" in run("lists", "take", "--config", installed, stick).output
+    usage, size = shutil.disk_usage(installed.parent), sum(map(len, all_files(inbox).values()))
+    for free, words in ((size * 11 - 5000, "those that wait, need"), (size * 11, "is not running")):
+        monkeypatch.setattr(
+            shutil, "disk_usage", lambda _path, free=free: usage._replace(free=free)
+        )
+        assert words in run("lists", "take", "--config", installed, stick).output
+
+
 def test_a_folder_exchanged_while_root_copies_leads_nowhere(
     installed: Path, inbox: Path, stick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,27 +538,32 @@ def test_what_an_index_says_moves_no_cursor(installed: Path, stick: Path) -> Non
 
 
 def test_killed_while_it_copies_it_leaves_nothing_that_sync_would_take(
-    run: Run, installed: Path, inbox: Path, stick: Path
+    installed: Path, inbox: Path, stick: Path
 ) -> None:
-    """At every file it opens; the next call cleans up behind it."""
+    """At every file it opens, one waiting there already; the next call cleans up behind it."""
     from edge.config import load
 
-    settings = load(installed)
-    chosen = lists.choose(stick, settings)
+    chosen = lists.choose(stick, load(installed))
+    first = lists.put(stick, chosen, inbox)
+    before = all_files(inbox)
     whole = 0
     for step in range(1, 60):
         child = os.fork()
         if child == 0:
-            _die_at(step)
-            lists.put(stick, chosen, inbox)
-            os._exit(0)
+            with suppress(BaseException):
+                _die_at(step)
+                lists.put(stick, chosen, inbox)
+                os._exit(0)
+            os._exit(1)
         _, status = os.waitpid(child, 0)
-        for one in sticks(inbox):
+        assert not os.WIFEXITED(status) or os.WEXITSTATUS(status) == 0
+        assert sticks(inbox)[0].name == first and before.items() <= all_files(inbox).items()
+        for one in sticks(inbox)[1:]:
             whole += 1
             for part in chosen.index.files:
                 assert (one / part.name).read_bytes() == (stick / part.name).read_bytes()
             assert (one / STICK_INDEX).exists()
-        assert len(sticks(inbox)) <= 1
+            remove(one)
         if os.WIFEXITED(status):
             break
     else:

@@ -16,6 +16,7 @@ from typing import Any
 from msgspec import structs
 
 from edge import logs
+from edge.config import load
 from edge.messages import (
     Delta,
     Head,
@@ -33,6 +34,7 @@ from edge.messages import (
     encode_json,
     encode_pack,
 )
+from edge.settings import DeviceSettings
 from sync.bridge_events import Loss
 from sync.inbox_form import Answer, read_answer
 from tests.support import small_city
@@ -160,9 +162,16 @@ def inbox(world: World) -> Path:
 class Offline(World):
     """No broker is ever reached."""
 
-    def start(self, *, clock_trusted: bool = True) -> None:
+    def start(self, **clock: Any) -> None:
         self.city.refused = lambda _endpoint: (Loss.UNREACHABLE, "no network")
-        super().start(clock_trusted=clock_trusted)
+        super().start(**clock)
+
+
+class Again(Offline):
+    """Another process on the folder of one that is gone."""
+
+    def _enrol(self) -> DeviceSettings:
+        return load(self.folder / "device.toml")
 
 
 @contextmanager

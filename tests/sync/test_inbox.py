@@ -17,21 +17,26 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from edge.config import load
 from edge.messages import VersionMark, decode_json
 from edge.model import DeviceFault
 from edge.offline_cache import building
 from edge.offline_cache.apply import Pictures, held_scope_keys
-from edge.settings import DeviceSettings
 from sync import inbox as inbox_module
 from sync.inbox import LOOK_MS, MESSAGES_PER_STEP, RUNG_MS
-from sync.inbox_form import ANSWERS_KEPT, Answer, ListAnswer, locked, read_answer
+from sync.inbox_form import (
+    ANSWERS_KEPT,
+    Answer,
+    ListAnswer,
+    locked,
+    read_answer,
+)
 from tests.support import small_city
 from tests.support.killing import arm, killed_at
 from tests.support.small_city import MONEY, PEOPLE, SETTINGS, Scope, cardholder
 from tests.support.times import NOON_MS
 from tests.sync.sticks import (
     NAME,
+    Again,
     ListOfStick,
     Offline,
     StickMaker,
@@ -334,13 +339,6 @@ def test_leftovers_go_at_a_start_but_not_under_who_copies(world: World) -> None:
 # --------------------------------------------------------------------------------- kill -9
 
 
-class _Again(Offline):
-    """Another process on the folder of one that is gone."""
-
-    def _enrol(self) -> DeviceSettings:
-        return load(self.folder / "device.toml")
-
-
 @pytest.mark.slow
 def test_killed_at_any_step_it_ends_well_in_the_next_life(tmp_path: Path) -> None:
     pristine = tmp_path / "pristine"
@@ -356,13 +354,13 @@ def test_killed_at_any_step_it_ends_well_in_the_next_life(tmp_path: Path) -> Non
         shutil.copytree(pristine, folder)
 
         def life(folder: Path = folder) -> None:
-            one = _Again(folder)
+            one = Again(folder)
             arm()
             one.run(1_500)
             assert read_answer(inbox(one), NAME) is not None
 
         killed = killed_at(step, life, within=folder)
-        after = _Again(folder)
+        after = Again(folder)
         answered_before += read_answer(inbox(after), NAME) is not None
         answer = taken(after)
         assert [one.in_force for one in answer.lists] == [True], (step, answer)
