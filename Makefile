@@ -13,10 +13,12 @@ PORT ?= 8642
 FOR ?=
 STATIONS ?= few
 RUN_DIR ?= .run
-# More tests at once than cores: many wait for a process, and those begin (tests/conftest.py). A file's tests stay together.
+# More tests at once than cores: many wait for a process (tests/conftest.py deals them out). A file's tests stay together.
 AT_ONCE := -n 3 --dist loadfile --no-loadscope-reorder
 # All collect the same names: some are made of sets, whose order hangs on this seed.
 export PYTHONHASHSEED := 0
+# Whatever a shell says: hundreds of processes are started, and none need compile what another has.
+export PYTHONDONTWRITEBYTECODE :=
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --require-hashes --no-input
 # One line a package while pip works, so that nobody looks at a silent screen.
 SHOW := sed -u -n -E 's/^(Collecting|Building wheel for|Installing collected) ?([^ ]*).*/  \1 \2/p'

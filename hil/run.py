@@ -125,7 +125,10 @@ async def _run(
         if await _first(asyncio.create_task(miniature.start()), asked):
             page = asyncio.create_task(server.serve(sockets=[listener]))
             address = f"http://{HOST}:{listener.getsockname()[1]}"
-            home.address.write_text(address + "\n", encoding="ascii")
+            # Whoever waits for the file finds the address in it.
+            beside = home.address.with_name(f"{home.address.name}.new")
+            beside.write_text(address + "\n", encoding="ascii")
+            beside.replace(home.address)
             say(f"ready; open {address} (Ctrl-C ends it)")
             if seconds is not None:
                 loop.call_later(seconds, stop)

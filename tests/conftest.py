@@ -7,18 +7,21 @@ hardware: they are not part of a run unless `RIG` names its wiring file, and the
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
 CI = os.environ.get("CI") == "true"
+COMPUTING_EACH = 2  # Our choice: those that wait are through when a tenth of the time is left.
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What waits for processes goes first, or the last worker would be left alone with it. Leave
-    out what needs a rig, and count it."""
-    waits = {item.path for item in items if _waits(item)}
-    items.sort(key=lambda item: item.path not in waits)
+    """Deal the files out (see `_dealt`). Leave out what needs a rig, and count it."""
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    items[:] = [item for path in _dealt(files) for item in files[path]]
     if "RIG" in os.environ:
         return
     rig = [item for item in items if item.get_closest_marker("rig") is not None]
@@ -28,8 +31,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.stash[RIG_COUNT] = len(rig)
 
 
+def _dealt(files: Mapping[Path, Sequence[pytest.Item]]) -> list[Path]:
+    """Files in the order in which workers take them: after each that waits for processes some that
+    compute, so that whenever one waits another has work for its core. What is left at the end
+    computes and is short, so no worker is left alone with it."""
+    waiting = [path for path, inside in files.items() if any(map(_waits, inside))]
+    computing = [path for path in files if path not in waiting]
+    computing.sort(key=lambda path: -_slow(files[path]))
+    dealt: list[Path] = []
+    for path in waiting:
+        dealt += [path, *computing[:COMPUTING_EACH]]
+        del computing[:COMPUTING_EACH]
+    return dealt + computing
+
+
 def _waits(item: pytest.Item) -> bool:
     return any(item.get_closest_marker(name) is not None for name in ("process", "browser"))
+
+
+def _slow(items: Sequence[pytest.Item]) -> int:
+    return sum(item.get_closest_marker("slow") is not None for item in items)
 
 
 RIG_COUNT = pytest.StashKey[int]()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from functools import cache
 from typing import Final
 
 WIDTH: Final = 120
@@ -23,21 +24,26 @@ def face_png(number: int) -> bytes:
     colours = (PAPER, SKIN, HAIR, SHIRT)
     palette = [one[(number * 7 + at * 3) % len(one)] for at, one in enumerate(colours)]
     palette.append((40, 34, 34))
-    long_hair = number % 2
-    rows = bytearray()
-    for y in range(HEIGHT):
-        rows.append(0)  # PNG: this line is not filtered.
-        rows += bytes(_part(x - WIDTH // 2, y, long_hair) for x in range(WIDTH))
     header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 8, 3, 0, 0, 0)  # 8 bits, palette.
     return b"".join(
         (
             b"\x89PNG\r\n\x1a\n",
             _chunk(b"IHDR", header),
             _chunk(b"PLTE", bytes(value for colour in palette for value in colour)),
-            _chunk(b"IDAT", zlib.compress(bytes(rows), 9)),
+            _chunk(b"IDAT", _drawn(number % 2)),
             _chunk(b"IEND", b""),
         )
     )
+
+
+@cache
+def _drawn(long_hair: int) -> bytes:
+    """The one or the other head, packed. Colours are not in it, so two serve everybody."""
+    rows = bytearray()
+    for y in range(HEIGHT):
+        rows.append(0)  # PNG: this line is not filtered.
+        rows += bytes(_part(x - WIDTH // 2, y, long_hair) for x in range(WIDTH))
+    return zlib.compress(bytes(rows), 9)
 
 
 def _part(x: int, y: int, long_hair: int) -> int:

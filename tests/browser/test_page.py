@@ -7,12 +7,13 @@ and real Chromium. One miniature for the whole module: a person plays on one, to
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from playwright import sync_api
 
-from hil.screenshot import CHROMIUM, buy, opened, running
+from hil.screenshot import CHROMIUM, HEIGHT, WIDTH, buy, running
 
 Page = sync_api.Page
 
@@ -31,10 +32,24 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
+@contextmanager
+def opened(
+    chromium: sync_api.Browser, address: str, *, width: int = WIDTH, height: int = HEIGHT
+) -> Iterator[Page]:
+    """The page, once it shows the state."""
+    page = chromium.new_page(viewport={"width": width, "height": height})
+    try:
+        page.goto(address)
+        page.wait_for_selector("#card-pupil")
+        yield page
+    finally:
+        page.close()
+
+
 @pytest.fixture
-def page(address: str) -> Iterator[Page]:
+def page(chromium: sync_api.Browser, address: str) -> Iterator[Page]:
     """The page, with everything at rest, and no complaint of its own at the end."""
-    with opened(address) as page:
+    with opened(chromium, address) as page:
         page.set_default_timeout(SHOW_MS_MAX)
         for path, body in (("basket", {"lines": []}), ("network", {"on": True})):
             assert page.request.post(f"{address}/{path}", data=body).ok
@@ -235,11 +250,11 @@ def test_nothing_comes_from_elsewhere(page: Page, address: str) -> None:
 
 
 def test_all_stations_have_their_tile_and_their_page(
-    tmp_path_factory: pytest.TempPathFactory,
+    chromium: sync_api.Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with (
         running(tmp_path_factory.mktemp("mk"), stations="all") as address,
-        opened(address) as page,
+        opened(chromium, address) as page,
     ):
         page.set_default_timeout(BACK_MS_MAX)
         for tile in ("till-2", "garden-in", "garden-out", "museum"):
@@ -263,8 +278,10 @@ def test_all_stations_have_their_tile_and_their_page(
 
 
 @pytest.mark.parametrize("width", [390, 800, 1280, 1920])
-def test_nothing_sticks_out_at_any_width(address: str, width: int) -> None:
-    with opened(address, width=width, height=800) as page:
+def test_nothing_sticks_out_at_any_width(
+    chromium: sync_api.Browser, address: str, width: int
+) -> None:
+    with opened(chromium, address, width=width, height=800) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         clipped = page.evaluate(
             """[...document.querySelectorAll('.tile .word')]

@@ -19,7 +19,7 @@ from playwright import sync_api
 
 from edge.control import ask
 from edge.model import Category, StaffRole
-from hil.screenshot import CHROMIUM, CHROMIUM_ARGUMENTS
+from hil.screenshot import CHROMIUM
 from hil.world.faces import face_png
 from tests.support.screen_station import ScreenStation, Someone, running
 
@@ -62,40 +62,36 @@ PEOPLE = (ANNA, PETER, OFFICER, CASHIER, SENIOR, VANYA, MASHA, MOTHER, FATHER)
 
 
 @contextmanager
-def opened(address: str) -> Iterator[Page]:
+def opened(chromium: sync_api.Browser, address: str) -> Iterator[Page]:
     """The page in a browser; at its end nothing was complained of."""
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=list(CHROMIUM_ARGUMENTS)
-        )
-        try:
-            page = browser.new_page(viewport={"width": 1280, "height": 860})
-            page.set_default_timeout(SHOW_MS_MAX)
-            said: list[str] = []
-            page.on("console", lambda message: said.append(message.text))
-            page.on("pageerror", lambda error: said.append(str(error)))
-            page.goto(address)
-            yield page
-            assert said == []
-        finally:
-            browser.close()
+    page = chromium.new_page(viewport={"width": 1280, "height": 860})
+    try:
+        page.set_default_timeout(SHOW_MS_MAX)
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(address)
+        yield page
+        assert said == []
+    finally:
+        page.close()
 
 
 @pytest.fixture
-def entrance(tmp_path: Path) -> Iterator[tuple[ScreenStation, Page]]:
+def entrance(chromium: sync_api.Browser, tmp_path: Path) -> Iterator[tuple[ScreenStation, Page]]:
     with (
         running(tmp_path / "s", station="entrance", people=PEOPLE) as station,
-        opened(station.address) as page,
+        opened(chromium, station.address) as page,
     ):
         page.wait_for_selector("#lanes .tile")
         yield station, page
 
 
 @pytest.fixture
-def till(tmp_path: Path) -> Iterator[tuple[ScreenStation, Page]]:
+def till(chromium: sync_api.Browser, tmp_path: Path) -> Iterator[tuple[ScreenStation, Page]]:
     with (
         running(tmp_path / "s", station="till", people=PEOPLE) as station,
-        opened(station.address) as page,
+        opened(chromium, station.address) as page,
     ):
         page.wait_for_selector("#menu button")
         yield station, page
@@ -227,15 +223,9 @@ def test_english_on_request_and_nothing_is_kept(entrance: tuple[ScreenStation, P
     assert page.evaluate(kept) == [0, 0, ""]
 
 
-def test_a_page_whose_station_is_gone_says_so(tmp_path: Path) -> None:
-    with (
-        running(tmp_path / "s", station="entrance", people=PEOPLE) as station,
-        sync_api.sync_playwright() as playwright,
-    ):
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=list(CHROMIUM_ARGUMENTS)
-        )
-        page = browser.new_page()
+def test_a_page_whose_station_is_gone_says_so(chromium: sync_api.Browser, tmp_path: Path) -> None:
+    with running(tmp_path / "s", station="entrance", people=PEOPLE) as station:
+        page = chromium.new_page()
         page.set_default_timeout(SHOW_MS_MAX)
         page.goto(station.address)
         page.wait_for_selector("#lanes .tile")
@@ -244,13 +234,13 @@ def test_a_page_whose_station_is_gone_says_so(tmp_path: Path) -> None:
         page.evaluate("window.stop()")
         page.wait_for_selector("#lost:not([hidden])", timeout=2 * SHOW_MS_MAX)
         assert "НЕТ СВЯЗИ" in page.inner_text("#lost")
-        browser.close()
+        page.close()
 
 
-def test_a_guardian_marks_two_children(tmp_path: Path) -> None:
+def test_a_guardian_marks_two_children(chromium: sync_api.Browser, tmp_path: Path) -> None:
     with (
         running(tmp_path / "s", station="preschool", people=PEOPLE) as station,
-        opened(f"{station.address}/guardian") as page,
+        opened(chromium, f"{station.address}/guardian") as page,
     ):
         page.wait_for_selector("#choice .big")
         station.tap(MOTHER)

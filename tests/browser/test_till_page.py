@@ -111,12 +111,12 @@ class Till:
 
 
 @pytest.fixture
-def till(tmp_path: Path) -> Iterator[Till]:
+def till(chromium: sync_api.Browser, tmp_path: Path) -> Iterator[Till]:
     with VirtualPrinter() as roll, VirtualPort(tmp_path / "scanner") as gun:
         toml = TOML.format(port=roll.port, scanner=gun.path)
         with (
             running(tmp_path / "s", station="till", people=PEOPLE, more_toml=toml) as station,
-            opened(station.address) as page,
+            opened(chromium, station.address) as page,
         ):
             page.wait_for_selector("#menu button")
             sign_in(station, page, CASHIER)

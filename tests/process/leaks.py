@@ -21,7 +21,8 @@ from edge.messages import PushChunk, decode_push
 from edge.model import CorruptData, UidKind
 from hil.world.school import Card, School
 
-HEAD_BYTES = 8  # Longer forms are found by their beginning.
+HEAD_BYTES = 8  # Longer forms are found by their beginning,
+FIRST_BYTES = 4  # and none is shorter: whatever begins so is looked at again.
 NEAR_BYTES = 4  # Neighbours that tell one place from a copy of it.
 STRAY_MAX = 2  # Our choice: different short numbers that chance may show in one search.
 SURNAME_CHARS_MIN = 5  # Shorter ones are the beginning of other words.
@@ -50,7 +51,7 @@ class Search:
 
     def __init__(self) -> None:
         self._forms: dict[bytes, Form] = {}
-        self._by_head: dict[int, dict[bytes, list[Form]]] = {}
+        self._by_first: dict[bytes, dict[bytes, list[Form]]] = {}
         self.sealed = b""  # Ciphertext and ids that the city made: chance lives there.
 
     def add_name(self, name: str, whose: str) -> None:
@@ -97,15 +98,17 @@ class Search:
             return
         form = Form(what=what, pattern=pattern, sure=sure)
         self._forms[pattern] = form
-        size = min(len(pattern), HEAD_BYTES)
-        self._by_head.setdefault(size, {}).setdefault(pattern[:size], []).append(form)
+        assert len(pattern) >= FIRST_BYTES, what
+        heads = self._by_first.setdefault(pattern[:FIRST_BYTES], {})
+        heads.setdefault(pattern[:HEAD_BYTES], []).append(form)
 
     def look(self, data: bytes, where: str) -> Iterator[Sight]:
         """Everything personal in these bytes, however it got there."""
-        for size, heads in self._by_head.items():
-            ends = len(data) - size + 1
-            for at in [at for at in range(ends) if data[at : at + size] in heads]:
-                for form in heads[data[at : at + size]]:
+        firsts, size = self._by_first, FIRST_BYTES
+        for at in [at for at in range(len(data) - size + 1) if data[at : at + size] in firsts]:
+            heads = firsts[data[at : at + size]]
+            for length in range(size, min(HEAD_BYTES, len(data) - at) + 1):
+                for form in heads.get(data[at : at + length], ()):
                     if data.startswith(form.pattern, at):
                         near = data[max(0, at - NEAR_BYTES) : at + len(form.pattern) + NEAR_BYTES]
                         yield Sight(form=form, where=where, near=near)

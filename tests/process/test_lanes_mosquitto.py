@@ -85,7 +85,7 @@ class Lane:
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name
         self.processes: list[subprocess.Popen[bytes]] = []
-        self._shown_s = 0.0
+        self._shown_s: dict[str, float] = {}
 
     def provision(self, keys: CityKeys) -> None:
         for name in ("state", "identity", "run"):
@@ -150,10 +150,10 @@ class Lane:
 
     def tap(self, name: str) -> AccessFact:
         """A new presentation at the way in; its decision."""
-        time.sleep(max(0.0, self._shown_s + AGAIN_S - time.monotonic()))
+        time.sleep(max(0.0, self._shown_s.get(name, 0.0) + AGAIN_S - time.monotonic()))
         before = len(self.decisions())
         answer = self.ask(request="tap", reader="in", uid=uid_of(name).hex())
-        self._shown_s = time.monotonic()
+        self._shown_s[name] = time.monotonic()
         assert answer["ok"], answer
         until(lambda: len(self.decisions()) > before, self.words)
         return self.decisions()[-1]

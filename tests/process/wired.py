@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 from zoneinfo import ZoneInfo
@@ -94,10 +94,13 @@ class BookCity(City):
 class CityBridge:
     """The city's own connection to a real broker."""
 
-    def __init__(self, city: City, endpoint: Endpoint) -> None:
+    def __init__(self, city: City, endpoint: Endpoint, *, receive_max: int | None = None) -> None:
         self._city = city
+        session = session_for("city", None)
+        if receive_max is not None:
+            session = replace(session, receive_max=receive_max)
         # It is looked at and never waited for: its thread turns it.
-        self.bridge = Bridge(session_for("city", None), woken=lambda: None)
+        self.bridge = Bridge(session, woken=lambda: None)
         self.bridge.connect(endpoint, will_topic="", will=b"")
         self._expect(Connected)
         self.bridge.subscribe([f"mk/v1/d/{DEVICE}/{topic}" for topic in UP])
@@ -277,9 +280,10 @@ class Wired:
         assert len(ours) == life.head
         return self.city.books.get((Stream.MAIN, life.epoch)) == ours
 
-    def city_on(self, endpoint: Endpoint) -> CityBridge:
-        """The city comes (again); closed with this world at the latest."""
-        self.ends.append(CityBridge(self.city, endpoint))
+    def city_on(self, endpoint: Endpoint, *, receive_max: int | None = None) -> CityBridge:
+        """The city comes (again), taking on so many messages at once; closed with this world at the
+        latest."""
+        self.ends.append(CityBridge(self.city, endpoint, receive_max=receive_max))
         return self.ends[-1]
 
     def close(self) -> None:
