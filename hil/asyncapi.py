@@ -9,7 +9,7 @@ that it needs, so that no dependency stands behind a page of documentation.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,8 @@ from msgspec import Struct
 
 from edge import messages
 from edge.messages import MESSAGE_BYTES_MAX, WIRE_VERSION, Stream
-from sync.topics import PREFIX, Side, Topic, TopicKind, publisher_of
+from edge.model import Station
+from sync.topics import CITY_SCOPE, HAND_IN, PREFIX, Side, Topic, TopicKind, publisher_of, scopes_of
 
 PATH: Final = Path(__file__).parent.parent / "sync" / "asyncapi.yaml"
 SCHEMA_FORMAT: Final = "application/schema+json;version=draft-2020-12"
@@ -34,8 +35,11 @@ PARAMETERS: Final = {
     "site": "The school's id, of the same letters.",
     "list": "Which list of the site.",
     "stream": "Which of the device's streams.",
+    "other": "Another till of the same school, silent now: a device's id.",
 }
 LISTS: Final = ("people", "money", "menu", "settings")
+OF_SCOPES: Final = (TopicKind.HEAD, TopicKind.DELTA)
+HANDED_IN: Final = "HandedInBatch"  # The same header as of a batch, in another wrapping.
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,10 @@ class Travels:
     note: str = ""
 
 
+HAND_IN_NOTE: Final = (
+    "A neighbour's: this line, then its facts of `main`, one a line, then a SignatureLine by that"
+    " neighbour's own key, as it said them in the school."
+)
 SIGNED: Final = "Two lines: this, then a SignatureLine over its bytes."
 CARRIES: Final[dict[TopicKind, Travels]] = {
     TopicKind.STATUS: Travels((messages.Status,), JSON, "Also the will, with online false."),
@@ -77,6 +85,49 @@ CARRIES: Final[dict[TopicKind, Travels]] = {
 assert set(CARRIES) == set(TopicKind), "say what the new topic carries"
 
 
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One form of topic names."""
+
+    kind: TopicKind
+    address: str
+    messages: tuple[str, ...]
+    readers: Mapping[str, tuple[Station, ...]]  # List -> who reads it; empty: whoever it names.
+
+
+def channels() -> dict[str, Channel]:
+    """All there are, by their names in the document."""
+    found = {
+        kind.value: Channel(
+            kind=kind,
+            address=address(kind),
+            messages=tuple(one.__name__ for one in CARRIES[kind].kinds),
+            readers={name: _readers(f"{EXAMPLE_SITE}/{name}") for name in LISTS}
+            if kind in OF_SCOPES
+            else {},
+        )
+        for kind in TopicKind
+    }
+    for kind in OF_SCOPES:
+        found[f"museum_{kind}"] = Channel(
+            kind=kind,
+            address=Topic(kind=kind, scope=CITY_SCOPE).name(),
+            messages=found[kind.value].messages,
+            readers={CITY_SCOPE.partition("/")[2]: _readers(CITY_SCOPE)},
+        )
+    found["up_for"] = Channel(
+        kind=TopicKind.UP,
+        address=f"{PREFIX}d/{{device}}/{HAND_IN}/{{other}}",
+        messages=(HANDED_IN,),
+        readers={},
+    )
+    return found
+
+
+def _readers(scope: str) -> tuple[Station, ...]:
+    return tuple(one for one in Station if scope in scopes_of(EXAMPLE_SITE, one))
+
+
 def document() -> dict[str, Any]:
     """The whole of it."""
     return {
@@ -96,8 +147,8 @@ def document() -> dict[str, Any]:
                 "description": "The city's broker: TLS with a client certificate for each device.",
             }
         },
-        "channels": {kind.value: _channel(kind) for kind in TopicKind},
-        "operations": {kind.value: _operation(kind) for kind in TopicKind},
+        "channels": {name: _channel(one) for name, one in channels().items()},
+        "operations": {name: _operation(name, one) for name, one in channels().items()},
         "components": {"messages": _messages()},
     }
 
@@ -125,8 +176,8 @@ def address(kind: TopicKind) -> str:
     raise AssertionError(f"{kind} has no name under {PREFIX}")
 
 
-def _channel(kind: TopicKind) -> dict[str, Any]:
-    name = address(kind)
+def _channel(channel: Channel) -> dict[str, Any]:
+    name = channel.address
     parameters: dict[str, Any] = {
         part: {"description": words} for part, words in PARAMETERS.items() if f"{{{part}}}" in name
     }
@@ -134,26 +185,29 @@ def _channel(kind: TopicKind) -> dict[str, Any]:
         parameters["list"]["enum"] = list(LISTS)
     if "stream" in parameters:
         parameters["stream"]["enum"] = [stream.value for stream in Stream]
-    channel: dict[str, Any] = {
+    told: dict[str, Any] = {
         "address": name,
         "messages": {
-            message.__name__: {"$ref": f"#/components/messages/{message.__name__}"}
-            for message in CARRIES[kind].kinds
+            message: {"$ref": f"#/components/messages/{message}"} for message in channel.messages
         },
     }
     if parameters:
-        channel["parameters"] = parameters
-    return channel
+        told["parameters"] = parameters
+    if channel.readers:
+        told["x-read-by"] = {
+            name: [station.value for station in stations]
+            for name, stations in channel.readers.items()
+        }
+    return told
 
 
-def _operation(kind: TopicKind) -> dict[str, Any]:
-    form = Topic(kind=kind, device=EXAMPLE)
+def _operation(name: str, channel: Channel) -> dict[str, Any]:
+    form = Topic(kind=channel.kind, device=EXAMPLE)
     return {
-        "action": "send" if publisher_of(kind) is Side.DEVICE else "receive",
-        "channel": {"$ref": f"#/channels/{kind.value}"},
+        "action": "send" if publisher_of(channel.kind) is Side.DEVICE else "receive",
+        "channel": {"$ref": f"#/channels/{name}"},
         "messages": [
-            {"$ref": f"#/channels/{kind.value}/messages/{message.__name__}"}
-            for message in CARRIES[kind].kinds
+            {"$ref": f"#/channels/{name}/messages/{message}"} for message in channel.messages
         ],
         "bindings": {"mqtt": {"qos": form.qos, "retain": form.retained, "bindingVersion": BINDING}},
     }
@@ -167,6 +221,7 @@ def _messages() -> dict[str, Any]:
             found[message.__name__] = _message(message, travels.form, travels.note)
     for fact in messages.FACT_KINDS:
         found[fact.__name__] = _message(fact, JSON, "A line of a batch.")
+    found[HANDED_IN] = _message(messages.BatchHeader, LINES, HAND_IN_NOTE) | {"name": HANDED_IN}
     return dict(sorted(found.items()))
 
 

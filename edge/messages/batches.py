@@ -19,11 +19,11 @@ class Gap(Wire, frozen=True, kw_only=True):
 class BatchHeader(Wire, frozen=True, kw_only=True):
     """First line of a batch."""
 
-    device: str
-    stream: Stream
-    epoch: str
-    first: int
-    count: int
+    device: str  # Whose facts.
+    stream: Stream  # As in the topic.
+    epoch: str  # Which life of its journal; 16 hex digits.
+    first: int  # Sequence of the first fact, from 1.
+    count: int  # Facts behind this line, 0 to 100; 0 only with a gap.
     digest: str  # Of its last fact (or of the gap when it has no rows).
     v: int = WIRE_VERSION
     gap: Gap | None = None  # Stands before the rows: `first` is `gap.target + 1`.
@@ -39,9 +39,11 @@ class Ack(Wire, frozen=True, kw_only=True):
     """The city has committed everything up to here. Cumulative: losing one is harmless."""
 
     device: str  # Whose stream it is.
-    stream: Stream
-    epoch: str
-    up_to: int
+    stream: Stream  # Which stream.
+    epoch: str  # Which life of its journal.
+    up_to: int  # Your high water; 0: nothing yet.
     rewind: bool = False  # A batch began above `up_to + 1`: send again from there.
-    problem: str = ""  # fork, unknown_device …: for a person.
-    throttle_per_s: int | None = None  # Facts a second, when the city is crowded.
+    problem: str = ""  # fork; corrupt: the batch cannot be read; or any word for a person.
+    # Facts a second that this stream may send, when you are crowded. Each Ack says it anew:
+    # one without it lifts the limit.
+    throttle_per_s: int | None = None

@@ -9,22 +9,23 @@ from edge.model import ClockQuality, Station
 class Fact(Wire, frozen=True, kw_only=True, tag_field="kind"):
     """What all facts carry. The key is (device, stream, epoch, sequence)."""
 
-    device: str
-    site: str
-    stream: Stream
+    device: str  # Who recorded it.
+    site: str  # Its school.
+    stream: Stream  # Which chain it belongs to.
     epoch: str  # 16 hex digits, random, one life of a journal.
     sequence: int  # From 1, without gaps.
     previous: str  # base64url SHA-256 of the fact before it; "" at sequence 1.
-    boot: str
-    mono_ms: int
-    wall_ms: int
-    clock: ClockQuality
+    boot: str  # Which start of the machine.
+    mono_ms: int  # Since that start: orders what one boot did, whatever its clock says.
+    wall_ms: int  # UTC as the device knew it, as good as `clock` says.
+    clock: ClockQuality  # Where `wall_ms` came from.
 
 
 class StreamOpened(Fact, frozen=True, kw_only=True, tag="stream_opened"):
     """The first fact of every epoch: why a new life began."""
 
-    why: str  # new_store, restored_image, damaged, city_ahead, lost_tail, lost_sync
+    # new_store, restored_image, damaged, city_ahead, lost_tail, lost_sync: see "Facts up".
+    why: str
     software: str
     station: Station
     after_epoch: str | None = None
@@ -36,8 +37,9 @@ class OrderAnswer(Fact, frozen=True, kw_only=True, tag="order_answer"):
     counter: int
     order: str
     accepted: bool
-    why: str  # "" when accepted; else unknown_order, not_here, arguments, too_often, busy, clock,
-    #           early, late, undecodable (edge/orders.py and sync/orders.py say when).
+    # "" when accepted; else unknown_order, not_here, arguments, too_often, busy, clock, early,
+    # late, undecodable: see "Orders".
+    why: str
     access_point: str | None = None
 
 
@@ -52,9 +54,9 @@ class OrderOutcome(Fact, frozen=True, kw_only=True, tag="order_outcome"):
 class UpdateRefused(Fact, frozen=True, kw_only=True, tag="update_refused"):
     """Something came down that was not taken: what, of which scope, and why."""
 
-    what: str  # head, manifest, chunk, delta, keys, order, welcome, ack
-    scope: str
-    reason: str
+    what: str  # head, manifest, chunk, delta, order, welcome, ...: sync/refusals.md has all.
+    scope: str  # Of a list; else whatever tells which one it was, such as an order's counter.
+    reason: str  # One word; sync/refusals.md says what it means.
 
 
 class Unrecorded(Fact, frozen=True, kw_only=True, tag="unrecorded"):

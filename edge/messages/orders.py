@@ -9,7 +9,9 @@ from edge.messages.wire import WIRE_VERSION, Wire
 
 
 class RootKey(Wire, frozen=True, kw_only=True):
-    key_id: str
+    """One key of the city, and what it may sign."""
+
+    key_id: str  # How signatures name it.
     role: str  # list, freshness, order, release
     public: str  # base64url, Ed25519, 32 bytes
 
@@ -17,9 +19,9 @@ class RootKey(Wire, frozen=True, kw_only=True):
 class Root(Wire, frozen=True, kw_only=True):
     """Names the keys in force; signed by the root key that a device was enrolled with."""
 
-    version: int
-    keys: tuple[RootKey, ...]
-    issued_utc_ms: int
+    version: int  # Higher with each document.
+    keys: tuple[RootKey, ...]  # All keys in force; at least one of each role but `release`.
+    issued_utc_ms: int  # When it was signed.
     list_epoch: int = 1  # The highest there is: only the root key raises it.
     v: int = WIRE_VERSION
 
@@ -27,7 +29,7 @@ class Root(Wire, frozen=True, kw_only=True):
 class Renew(Wire, frozen=True, kw_only=True):
     """A device's request for its next certificate, sent under the one it has."""
 
-    device: str
+    device: str  # Who asks.
     csr_pem: str  # Of a new EC P-256 key, signed by it; its name is not looked at.
     v: int = WIRE_VERSION
 
@@ -35,29 +37,28 @@ class Renew(Wire, frozen=True, kw_only=True):
 class Renewed(Wire, frozen=True, kw_only=True):
     """The answer to `Renew`. Nothing in it is secret; the chain proves it."""
 
-    device: str
-    certificate_pem: str
-    chain_pem: str
+    device: str  # Whom it is for.
+    certificate_pem: str  # The device's, for the key of the request.
+    chain_pem: str  # What issued it, up to the root certificate.
     v: int = WIRE_VERSION
 
 
 class Order(Wire, frozen=True, kw_only=True):
     """The city asks one device to do something now. Signed; never retained."""
 
-    device: str
-    counter: int
-    order: str
-    not_before_utc_ms: int
-    not_after_utc_ms: int
-    access_point: str | None = None
+    device: str  # Who is to do it.
+    counter: int  # Above that of every order before to this device.
+    order: str  # The word: see "Orders".
+    not_before_utc_ms: int  # Earlier it is refused (`early`).
+    not_after_utc_ms: int  # From then on it is refused (`late`).
+    access_point: str | None = None  # Of `open_once`.
     v: int = WIRE_VERSION
-    # Arguments, each of some orders; edge/orders.py says which.
-    scope: str = ""
-    process: str = ""  # edge, sync
-    level: str = ""
-    minutes: int = 0
-    release: str = ""
-    sha256: str = ""
+    scope: str = ""  # Of `reload_list`.
+    process: str = ""  # edge or sync: of `restart`, `set_log_level`, `fetch_logs`.
+    level: str = ""  # debug, info, warning, error: of `set_log_level`.
+    minutes: int = 0  # Of `set_log_level` and `fetch_logs`.
+    release: str = ""  # The version: of `update`.
+    sha256: str = ""  # Of the bundle, 64 hex digits: of `update`.
 
 
 @unique
@@ -87,5 +88,7 @@ SIGNING_ROLE: Final[dict[SignedWhat, str]] = {
 
 
 class SignatureLine(Wire, frozen=True, kw_only=True):
-    key_id: str
-    signature: str
+    """The last line of a signed JSON message."""
+
+    key_id: str  # Which key of the root document; among neighbours the device's id.
+    signature: str  # base64url, over the signing input.

@@ -44,9 +44,9 @@ class StickWhat(StrEnum):
 class StickFile(Struct, frozen=True, kw_only=True):
     """One file. Its name says nothing of people."""
 
-    name: str
-    what: StickWhat
-    size_bytes: int
+    name: str  # Of a-z, 0-9, point and hyphen, 80 characters at most.
+    what: StickWhat  # What is in it.
+    size_bytes: int  # Exactly.
     scope: str = ""  # Of a list.
     device: str = ""  # Of keys.
 
@@ -54,8 +54,8 @@ class StickFile(Struct, frozen=True, kw_only=True):
 class StickIndex(Wire, frozen=True, kw_only=True):
     """What a stick holds. Not signed: each message in the files is."""
 
-    files: tuple[StickFile, ...]
-    made_utc_ms: int
+    files: tuple[StickFile, ...]  # 400 at most.
+    made_utc_ms: int  # When the stick was written.
     v: int = WIRE_VERSION
 
 

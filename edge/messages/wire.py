@@ -43,5 +43,5 @@ class Wire(Struct, frozen=True, kw_only=True):
 class VersionMark(Struct, frozen=True, array_like=True):
     """`[list_epoch, number]`."""
 
-    list_epoch: int
-    number: int
+    list_epoch: int  # From 1; only the root document raises it.
+    number: int  # Each change of the list makes the next one.

@@ -2,7 +2,8 @@
 somewhere.
 
 Method: the file is made again and compared; a YAML parser reads it back; references are followed
-into it and into the JSON Schemas beside it; the topics are compared with the product's own.
+into it and into the JSON Schemas beside it; the topics of every station, and of the city, are
+compared with the tables that the product subscribes by and a broker's access list is made from.
 """
 
 from __future__ import annotations
@@ -73,13 +74,65 @@ def test_every_topic_is_there_with_its_direction_and_its_promise(kind: TopicKind
     assert (mqtt["qos"], mqtt["retain"]) == (topic.qos, topic.retained)
 
 
-def test_what_a_device_subscribes_to_is_what_it_is_said_to_receive() -> None:
-    scopes = topics.scopes_of("s0001", Station.TILL)
-    heard = {topics.parse(name) for name in topics.subscriptions("till-1", scopes)}
-    received = {
-        kind for kind in TopicKind if DOCUMENT["operations"][kind.value]["action"] == "receive"
+SITE, DEVICE = "s0001", "device-1"
+
+
+def names_of(channel: dict[str, Any], *, wild: bool = False) -> set[str]:
+    """Every topic of a channel, of one device and its school; `wild`: the filters of all."""
+    values = {"device": [DEVICE], "site": [SITE], "other": ["+"]}
+    if wild:
+        values |= {"device": ["+"], "site": ["+"], "list": ["+"]}
+    found = {channel["address"]}
+    for part, parameter in channel.get("parameters", {}).items():
+        chosen = values.get(part) or parameter["enum"]
+        found = {name.replace(f"{{{part}}}", value) for name in found for value in chosen}
+    assert not any("{" in name for name in found)
+    return found
+
+
+def names(action: str, *, wild: bool = False) -> set[str]:
+    return {
+        name
+        for key, operation in DOCUMENT["operations"].items()
+        if operation["action"] == action
+        for name in names_of(DOCUMENT["channels"][key], wild=wild)
     }
-    assert {topic.kind for topic in heard if topic is not None} == received
+
+
+@pytest.mark.parametrize("station", Station)
+def test_what_a_station_writes_and_reads_is_what_it_is_said_to(station: Station) -> None:
+    scopes = topics.scopes_of(SITE, station)
+    assert names("send") == set(topics.device_write_patterns(DEVICE))
+    reads = {*topics.device_read_patterns(DEVICE), *topics.scope_read_topics(scopes)}
+    assert reads == set(topics.subscriptions(DEVICE, scopes))
+    told = set()
+    for key, operation in DOCUMENT["operations"].items():
+        channel = DOCUMENT["channels"][key]
+        if operation["action"] != "receive":
+            continue
+        if "x-read-by" not in channel:
+            told |= names_of(channel)
+            continue
+        lists = [name for name, who in channel["x-read-by"].items() if station in who]
+        told |= {name for name in names_of(channel) if name.split("/")[-2] in lists}
+    assert told == reads
+
+
+def test_what_the_city_reads_and_writes_is_all_there_is() -> None:
+    assert names("send", wild=True) == set(topics.city_read_patterns())
+    museum = {
+        topics.of_scope(topics.CITY_SCOPE, kind) for kind in (TopicKind.HEAD, TopicKind.DELTA)
+    }
+    assert names("receive", wild=True) == set(topics.city_write_patterns()) | museum
+
+
+def test_every_channel_has_an_operation_and_says_who_reads_a_list() -> None:
+    channels = DOCUMENT["channels"]
+    assert set(channels) == set(DOCUMENT["operations"])
+    for name, channel in channels.items():
+        assert ("x-read-by" in channel) == (name.removeprefix("museum_") in ("head", "delta"))
+        if "list" in channel.get("parameters", {}):
+            assert list(channel["x-read-by"]) == channel["parameters"]["list"]["enum"]
 
 
 def test_every_kind_of_fact_is_a_message() -> None:
