@@ -19,7 +19,7 @@ from edge.messages import (
     decode_json,
     decode_signed_lines,
 )
-from edge.model import CorruptData, Moment, Station
+from edge.model import ClockQuality, CorruptData, Moment, Station
 from edge.offline_cache import marks
 from edge.offline_cache.live_tills import store_live
 from sync.bridge_events import Message
@@ -134,11 +134,13 @@ class Arrivals:
                 store_live(db, welcome.live, asked_ms=asked_ms, boot=moment.boot)
 
     def _time_taken(self, before: Moment) -> None:
-        """The first contact has served: signed time is here, so the next one checks everything."""
+        """The first contact has served: signed time is here, so the next one checks everything.
+        Noted once: before a broker whose dates are past by that time too, it comes again and again.
+        """
         moment = self._sync.clock.moment()
         self._sync.teller.count("first_contacts")
         self._log.warning("time fetched without date checks", was=before.quality)
-        if moment.clock_trusted:
+        if before.quality is not ClockQuality.CITY is moment.quality:
             self._sync.teller.note("first_contact", why=before.quality)
         self._sync.link.end("connecting again with full checks", at_once=moment.clock_trusted)
 

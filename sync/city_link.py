@@ -62,6 +62,7 @@ class CityLink:
         self._hello = hello
         self._backoff = Backoff(endpoints=len(configuring.endpoints))
         self._at_once = False  # We end this connection to make another.
+        self._dates_failed = False  # And the city has not told the time since.
         self._connection = 0
         self._nonce = ""
         self.asked_ms = 0  # When the last hello was said.
@@ -80,7 +81,8 @@ class CityLink:
             self._teller.count("hello_unanswered")
             self.say_hello()
         only_for_time = self.contact is Contact.TIME and self.connected is not None
-        if only_for_time and moment.clock_trusted and not self._at_once:
+        known = moment.clock_trusted and not self._dates_failed
+        if only_for_time and known and not self._at_once:
             self.end("the time is known by another way", at_once=True)
 
     def take_connected(self, event: Connected) -> None:
@@ -116,6 +118,7 @@ class CityLink:
         if not self._nonce or nonce != self._nonce:
             return False
         self._nonce, self._hello_ms = "", None
+        self._dates_failed = False  # The time is in it: dates are checked against that.
         return True
 
     def take_welcome(self) -> None:
@@ -188,6 +191,7 @@ class CityLink:
         moment = self._parts.clock.moment()
         self.connected, self.welcomed, self._hello_ms = None, False, None
         at_once, self._at_once = self._at_once and loss is Loss.ASKED, False
+        self._dates_failed |= loss is Loss.DATES
         renewal = self._renewing.renewal
         if self.contact is Contact.CANDIDATE and not welcomed and renewal.as_candidate:
             self._renewing.failed(loss.value, moment)
@@ -205,7 +209,9 @@ class CityLink:
                 "not connected", why=loss.value, detail=detail, next_try_s=wait_ms // 1000
             )
         self.reason, self.since_ms = detail, moment.mono_ms
-        self._tell_refusal(refusal_of(loss, detail) or (self.refusal if not was else ""))
+        # A contact for time alone shows nothing of whether we are served.
+        stays = not was or self.contact is Contact.TIME
+        self._tell_refusal(refusal_of(loss, detail) or (self.refusal if stays else ""))
         self._teller.count("disconnects" if was else "connects_failed")
 
     def goodbye(self) -> None:
@@ -234,6 +240,7 @@ class CityLink:
         endpoint = self._configuring.endpoints[self._backoff.endpoint]
         self.contact = contact_for(
             clock_trusted=moment.clock_trusted,
+            dates_failed=self._dates_failed,
             tls=endpoint.tls,
             candidate=self._renewing.renewal.as_candidate,
         )

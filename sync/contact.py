@@ -15,14 +15,17 @@ from sync.bridge_events import Loss
 @unique
 class Contact(StrEnum):
     FULL = "full"  # Everything checked, everything said.
-    TIME = "time"  # No dates checked: only to fetch signed time, then a new connection is made.
+    # No dates checked, issuer and name as ever: only to fetch signed time, then a new connection.
+    TIME = "time"
     CANDIDATE = "candidate"  # As `full`, with the renewed key and certificate.
 
 
-def contact_for(*, clock_trusted: bool, tls: bool, candidate: bool) -> Contact:
+def contact_for(*, clock_trusted: bool, dates_failed: bool, tls: bool, candidate: bool) -> Contact:
     """Without a believable clock no certificate's dates can be checked (protocol.md, Device
-    identity); where there is no certificate to check there are no dates either."""
-    if tls and not clock_trusted:
+    identity); where there is no certificate to check there are no dates either. `dates_failed`: by
+    our clock they do not fit, and no signed time has come since. The kernel may say of 2099 that it
+    is synchronised; the city's word is one hello away, and then dates are checked again."""
+    if tls and (dates_failed or not clock_trusted):
         return Contact.TIME
     return Contact.CANDIDATE if candidate else Contact.FULL
 

@@ -26,10 +26,12 @@ _BRIDGE_MOSQUITTO: Final = "process/test_bridge_mosquitto.py"
 _BRIDGE_SCRIPTED: Final = "process/test_bridge_scripted.py"
 _CHAOS_MOSQUITTO: Final = "process/test_chaos_mosquitto.py"
 _CLUSTER_NATS: Final = "process/test_cluster_nats.py"
+_DATES_FAILED: Final = "sync/test_dates_failed.py"
 _DISK_FAULTS: Final = "process/test_disk_faults.py"
 _FLUSH_STALL: Final = "process/test_flush_stall.py"
 _IDENTITY_MOSQUITTO: Final = "process/test_identity_mosquitto.py"
 _SCHOOL_DAY: Final = "process/test_school_day.py"
+_THROTTLE: Final = "process/test_throttle_mosquitto.py"
 _WIRE_FAILURES: Final = "process/test_wire_failures.py"
 _INTAKE: Final = "sync/test_intake.py"
 _INTAKE_SNAPSHOTS: Final = "sync/test_intake_snapshots.py"
@@ -37,6 +39,7 @@ _INTAKE_WORLDS: Final = "sync/test_intake_worlds.py"
 _LIST_CUTS: Final = "sync/test_list_cuts.py"
 _OUTAGES: Final = "sync/test_outages.py"
 _PUMP: Final = "sync/test_pump.py"
+_RECONNECT: Final = "sync/test_reconnect.py"
 _RENEWAL: Final = "sync/test_renewal.py"
 _DECISION: Final = "turnstile/test_decision.py"
 
@@ -145,7 +148,10 @@ MODES: Final[dict[str, tuple[str, ...]]] = {
         f"{_STORE}::test_a_full_disk_is_a_device_fault_and_nothing_is_half",
     ),
     "disk says EIO": (f"{_DISK_FAULTS}::test_a_write_or_flush_that_fails_anywhere",),
-    "disk read-only": (f"{_STORE}::test_a_read_only_disk_is_a_device_fault",),
+    "disk read-only": (
+        f"{_DISK_FAULTS}::test_a_write_or_flush_that_fails_anywhere",  # EROFS while it serves.
+        f"{_STORE}::test_a_read_only_disk_is_a_device_fault",
+    ),
     "a flush stalls for two seconds in the rush": (
         f"{_FLUSH_STALL}::test_a_flush_that_stalls_two_seconds_in_the_rush",
         f"{_FLUSH_STALL}::test_who_waited_too_long_is_asked_kindly_to_tap_again",
@@ -166,9 +172,11 @@ MODES: Final[dict[str, tuple[str, ...]]] = {
     # Time.
     "the clock is at 1970": (
         f"{_IDENTITY_MOSQUITTO}::test_at_1970_the_time_is_fetched_and_then_everything_is_checked_by_it",
+        f"{_DATES_FAILED}::test_a_clock_at_2099_or_1970_that_ntp_calls_right_is_mended_by_one_contact_for_time",
         f"{_OUTAGES}::test_a_clock_that_jumps_within_a_batch_reorders_and_loses_nothing",
     ),
     "the clock is at 2099": (
+        f"{_DATES_FAILED}::test_a_clock_at_2099_or_1970_that_ntp_calls_right_is_mended_by_one_contact_for_time",
         f"{_MARKS}::test_a_time_beyond_sense_does_not_stay_for_ever",
         f"{_CITY_POSTING}::test_a_till_that_believes_in_2099_hides_no_later_day_from_the_limits",
         f"{_OUTAGES}::test_a_clock_that_jumps_within_a_batch_reorders_and_loses_nothing",
@@ -182,7 +190,9 @@ MODES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "ten thousand return at once": (
         f"{_OUTAGES}::test_ten_thousand_that_lost_one_broker_do_not_return_at_once",
+        f"{_RECONNECT}::test_devices_that_lost_one_broker_together_try_and_return_apart",
         f"{_OUTAGES}::test_a_throttle_spreads_what_a_tenth_of_them_bring",
+        f"{_THROTTLE}::test_a_till_drains_no_faster_than_a_crowded_city_says",
     ),
     # Networks and certificates.
     "a TLS handshake that hangs": (f"{_BRIDGE_SCRIPTED}::test_a_handshake_that_hangs_is_given_up",),
@@ -202,6 +212,10 @@ MODES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "the authority's certificate has ended": (
         f"{_WIRE_FAILURES}::test_an_authority_that_ended_is_a_matter_of_dates",
+    ),
+    "the broker's own certificate has ended": (
+        f"{_DATES_FAILED}::test_a_city_whose_certificate_has_ended_is_told_of_and_not_hammered",
+        f"{_BRIDGE_MOSQUITTO}::test_a_broker_out_of_its_dates_is_reached_only_without_date_checks",
     ),
     "a broker that cannot serve just now": (
         f"{_WIRE_FAILURES}::test_a_broker_that_cannot_serve_is_not_taken_for_one_that_refuses_us",

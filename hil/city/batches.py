@@ -137,6 +137,7 @@ class Batches:
         self._tills = tills
         self._families = families
         self._watch = Watch(store)
+        self.throttle_per_s: int | None = None  # Said in every acknowledgement; None: nothing.
 
     def receive(self, sender: Sender, stream: str, payload: bytes, now_ms: int) -> list[Out]:
         """The acknowledgement of a batch, and nothing else; `CorruptData` if none can be made."""
@@ -152,7 +153,7 @@ class Batches:
             keys = [decode_fact_key(fact) for fact in facts]
         except (CorruptData, ValueError, RecursionError) as error:
             self._store.alarm(sender.device, "corrupt_batch", str(error), now_ms)
-            return [_ack(key, self._store.cursor(key), problem="corrupt")]
+            return [self._ack(key, self._store.cursor(key), problem="corrupt")]
         return [self._take(sender, key, header, facts, keys, now_ms)]
 
     def _take(
@@ -171,10 +172,10 @@ class Batches:
         cursor = self._store.cursor(key)
         plan = plan_batch(header, arrived, cursor, lambda n: self._store.digest_at(key, n))
         if plan.course is Course.REWIND:
-            return _ack(key, cursor, rewind=True)
+            return self._ack(key, cursor, rewind=True)
         if plan.course is Course.FORK:
             self._keep_fork(key, [(arrived[n], facts[n]) for n in plan.forked], now_ms)
-            return _ack(key, cursor, problem="fork")
+            return self._ack(key, cursor, problem="fork")
         for place in plan.late:
             self._enter(sender, key, arrived[place], facts[place], now_ms, late=True)
         moved = self._declare_gap(key, header, plan.gap_source, now_ms) or cursor
@@ -185,7 +186,7 @@ class Batches:
             self._store.move_cursor(key, moved, now_ms)
             if sender.station is Station.TILL and key.stream is Stream.MAIN:
                 self._publisher.touch_vector(now_ms)
-        return _ack(key, moved)
+        return self._ack(key, moved)
 
     def _keep_fork(
         self, key: StreamKey, forked: Sequence[tuple[Arrived, bytes]], now_ms: int
@@ -346,6 +347,20 @@ class Batches:
             (word, fact.device, fact.counter),
         )
 
+    def _ack(
+        self, key: StreamKey, cursor: Cursor, *, rewind: bool = False, problem: str = ""
+    ) -> Out:
+        ack = Ack(
+            device=key.device,
+            stream=key.stream,
+            epoch=key.epoch,
+            up_to=cursor.up_to,
+            rewind=rewind,
+            problem=problem,
+            throttle_per_s=self.throttle_per_s,
+        )
+        return Out(f"mk/v1/d/{key.device}/ack", encode_json(ack), qos=0)
+
 
 def _counts(sender: Sender, key: StreamKey) -> bool:
     """Whether a till's fact counts here."""
@@ -374,15 +389,3 @@ def newest_acks(outs: list[Out]) -> list[Out]:
             said.add(key)
         kept.append(out)
     return kept[::-1]
-
-
-def _ack(key: StreamKey, cursor: Cursor, *, rewind: bool = False, problem: str = "") -> Out:
-    ack = Ack(
-        device=key.device,
-        stream=key.stream,
-        epoch=key.epoch,
-        up_to=cursor.up_to,
-        rewind=rewind,
-        problem=problem,
-    )
-    return Out(f"mk/v1/d/{key.device}/ack", encode_json(ack), qos=0)

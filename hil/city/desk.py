@@ -41,6 +41,7 @@ CLAIM_CODE: Final = re.compile(r"[A-Za-z0-9-]{4,64}")
 CLAIM_BYTES: Final = 10  # Our choice: 80 bits are not guessed over a network.
 CLAIM_FAILURES_MAX: Final = 20  # Our choice, a minute: a technician mistypes less often.
 FEED_PAGE: Final = 200  # Our choice.
+THROTTLE_PER_S_MAX: Final = 100_000  # Our choice: more than any device makes of facts.
 TEXT_CHARS_MAX: Final = 128  # Our choice: no id or code of the city is longer.
 
 
@@ -362,6 +363,16 @@ class Desk:
             "spent_day_minor": day_minor,
             "spent_week_minor": week_minor,
         }
+
+    def throttle(self, request: dict[str, Any]) -> Done:
+        """Of every device of the site, from the next word to it on; null ends it."""
+        per_s = request.get("per_s")
+        whole = isinstance(per_s, int) and not isinstance(per_s, bool)
+        if per_s is not None and not (whole and 1 <= per_s <= THROTTLE_PER_S_MAX):
+            do = f"send 1 to {THROTTLE_PER_S_MAX} facts a second, or null for as many as they like"
+            raise Refused(400, f"per_s {per_s!r:.40} is no throttle", do)
+        self._core.throttle(per_s)
+        return Done(answer={"per_s": per_s})
 
     def status(self) -> dict[str, Any]:
         """Everything a test or a person asks first."""

@@ -130,6 +130,12 @@ class CityCore:
         self._adopted = self.keys.generation
         return self.heads(now_ms)
 
+    def throttle(self, per_s: int | None) -> None:
+        """How many facts a second each device may send while the city is crowded; None: as many as
+        it likes. Each is told with its next acknowledgement or welcome; a restart forgets it."""
+        assert per_s is None or per_s > 0
+        self._batches.throttle_per_s = per_s
+
     def root(self) -> Out:
         """The root document, retained: who was away meets it before anything it signs for."""
         return Out(ROOT_TOPIC, self.keys.root_document, retain=True)
@@ -285,6 +291,7 @@ class CityCore:
             high_water=self._high_waters(hello),
             wanted=wanted,
             live=self._live_beside(sender, now_ms) if sender.station is Station.TILL else (),
+            throttle_per_s=self._batches.throttle_per_s,
         )
         key = self.keys.signing["freshness"]
         lines = key.sign_lines(SignedWhat.WELCOME, encode_json(welcome))

@@ -166,6 +166,7 @@ def _doings(service: Service) -> dict[str, Work]:
         "/transfer": lambda branch, body, now_ms: branch.parents.transfer(body, now_ms),
         "/bar": lambda branch, body, now_ms: branch.parents.bar(body, now_ms),
         "/replace-card": lambda branch, body, now_ms: branch.parents.replace_card(body, now_ms),
+        "/throttle": lambda branch, body, _now_ms: branch.desk.throttle(body),
         "/configure": lambda branch, body, now_ms: branch.desk.configure(body, now_ms),
         "/releases": lambda branch, body, now_ms: publish(branch.core, body, now_ms),
         "/keys": lambda branch, body, now_ms: branch.key_desk.rotate(body, now_ms),

@@ -261,3 +261,15 @@ def test_a_server_certificate_serves_and_no_more(core: CityCore) -> None:
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["localhost"]
     assert [str(ip) for ip in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize("per_s", [0, -1, True, 2.5, "20", 10**6])
+def test_a_throttle_is_facts_a_second_or_none(core: CityCore, desk: Desk, per_s: object) -> None:
+    till = Sham(core, "till-1")
+    till.opened()
+    assert desk.throttle({"per_s": 20}).answer == {"per_s": 20}
+    assert till.send_all().throttle_per_s == 20
+    assert refusal(desk.throttle, {"per_s": per_s}) == 400
+    assert till.send_all().throttle_per_s == 20, "what is refused changes nothing"
+    assert desk.throttle({}).answer == {"per_s": None}
+    assert till.send_all().throttle_per_s is None

@@ -20,6 +20,7 @@ from edge.messages import (
     BatchHeader,
     Gap,
     Stream,
+    decode_json,
     digest_of,
     encode_batch,
     encode_json,
@@ -183,6 +184,43 @@ def test_a_gap_is_answered_with_the_high_water(till: Sham) -> None:
     assert held(till) == till.facts[:2]
     assert till.send(3, 6).up_to == 6
     assert held(till) == till.facts
+
+
+def test_every_acknowledgement_leaves_with_qos_0(till: Sham) -> None:
+    """Whatever it says: the next makes good a lost one, and a PUBACK for each is work for all."""
+    topic = f"mk/v1/d/till-1/up/{till.stream}"
+    payloads = {
+        "": till.batch(1, 2),
+        "rewind": till.batch(5, 6),
+        "corrupt": till.batch(3, 3)[:-1],
+    }
+    del till.facts[1:]
+    till.sale(9)
+    payloads["fork"] = till.batch(1, 2)
+    said = []
+    for payload in payloads.values():
+        outs = till.core.receive(topic, payload, NOON_MS)
+        (out,) = [one for one in outs if one.topic.endswith("/ack")]
+        assert (out.qos, out.retain) == (0, False)
+        ack = decode_json(Ack, out.payload)
+        said.append("rewind" if ack.rewind else ack.problem)
+    assert said == list(payloads)
+
+
+def test_a_city_that_is_crowded_says_so_in_every_acknowledgement(
+    till: Sham, core: CityCore
+) -> None:
+    assert till.send(1, 1).throttle_per_s is None
+    core.throttle(20)
+    said = [till.send(2, 2), till.send(4, 4), till.send_bytes(till.batch(3, 3)[:-1])]
+    assert [(ack.rewind, ack.problem) for ack in said] == [
+        (False, ""),
+        (True, ""),
+        (False, "corrupt"),
+    ]
+    assert {ack.throttle_per_s for ack in said} == {20}
+    core.throttle(None)
+    assert till.send(3, 3).throttle_per_s is None
 
 
 def test_replays_and_overlaps_are_one_entry(till: Sham, core: CityCore) -> None:

@@ -83,6 +83,14 @@ def test_the_welcome_answers_the_nonce_with_time_high_waters_and_versions(till: 
     assert set(welcome.wanted) == {f"{SITE}/{p}" for p in ("people", "money", "menu", "settings")}
 
 
+def test_the_welcome_of_a_crowded_city_says_how_fast(till: Sham, core: CityCore) -> None:
+    assert say_hello(till).throttle_per_s is None
+    core.throttle(20)
+    assert say_hello(till).throttle_per_s == 20
+    core.throttle(None)
+    assert say_hello(till).throttle_per_s is None
+
+
 def test_a_till_is_told_which_other_tills_the_city_hears(till: Sham, core: CityCore) -> None:
     """Tills of the roster that are connected and spoke just now: no lane, no till that is silent,
     that said goodbye, or that was revoked; and never the one that asks."""

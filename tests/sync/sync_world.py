@@ -20,6 +20,7 @@ from typing import Any, cast
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec import structs
 
 from edge.certificates import Identity, new_key
 from edge.clock import Clock
@@ -41,6 +42,7 @@ from edge.messages import (
     Signed,
     SignedWhat,
     Stream,
+    VersionMark,
     Welcome,
     b64u,
     decode_batch,
@@ -79,6 +81,7 @@ from tests.support.pictures import Station as Files
 from tests.support.times import BOOT, MOSCOW, NOON_MS
 
 DEVICE, SITE = "till-1", "school-7"
+ENDPOINT = "mqtts://first.example:8883"
 LIFE = timedelta(days=90)
 TOML = f"""schema = 1
 [device]
@@ -86,7 +89,7 @@ id = "{DEVICE}"
 site = "{SITE}"
 station = "till"
 [city]
-endpoints = ["mqtts://first.example:8883"]
+endpoints = ["{ENDPOINT}"]
 [[readers]]
 id = "r1"
 driver = "pcsc"
@@ -141,6 +144,7 @@ class FakeBridge:
     session: Session | None = None
     endpoint: Endpoint | None = None
     connects: list[str] = field(default_factory=list)
+    wills: list[tuple[str, bytes]] = field(default_factory=list)  # Of each attempt: topic, payload.
     topics: tuple[str, ...] = ()
     at_most_once: frozenset[str] = frozenset()
     packet_bytes_max: int | None = None
@@ -152,6 +156,7 @@ class FakeBridge:
         assert not self.connected
         self.session, self.endpoint = session, endpoint
         self.connects.append(endpoint.host)
+        self.wills.append((will_topic, will))
         refusal = self.city.refuses(endpoint)
         if refusal is not None:
             loss, detail = refusal
@@ -222,6 +227,9 @@ class City:
 
     def __init__(self, folder: Path) -> None:
         self.live: tuple[str, ...] = ()  # Tills that it hears.
+        self.wanted: dict[str, VersionMark] = {}  # Said in each welcome,
+        self.throttle_per_s: int | None = None  # and this in each acknowledgement too.
+        self.acknowledging = True
         self.folder = folder
         self.bridge: FakeBridge
         self.up = True
@@ -292,9 +300,11 @@ class City:
                     stream=header.stream,
                     epoch=header.epoch,
                     up_to=header.first + header.count - 1,
+                    throttle_per_s=self.throttle_per_s,
                 )
-                self.waters[header.stream, header.epoch] = (ack.up_to, header.digest)
-                self.bridge.deliver(f"mk/v1/d/{DEVICE}/ack", encode_json(ack))
+                if self.acknowledging:
+                    self.waters[header.stream, header.epoch] = (ack.up_to, header.digest)
+                    self.bridge.deliver(f"mk/v1/d/{DEVICE}/ack", encode_json(ack))
             case TopicKind.RENEW:
                 renew = decode_json(Renew, payload)
                 self.renews.append(renew)
@@ -311,7 +321,8 @@ class City:
             case _:
                 pass
 
-    def welcome(self, hello: Hello) -> None:
+    def welcome(self, hello: Hello, **changes: Any) -> bytes:
+        """Answers it, and returns the answer as it went out. `changes`: what is said otherwise."""
         high_water = tuple(
             HighWater(stream=stream, epoch=epoch, up_to=up_to, digest=digest)
             for (stream, epoch), (up_to, digest) in self.waters.items()
@@ -321,10 +332,12 @@ class City:
             nonce=hello.nonce,
             utc_ms=self.utc_ms(),
             high_water=high_water,
-            wanted={},
+            wanted=self.wanted,
+            throttle_per_s=self.throttle_per_s,
             live=self.live,
         )
-        self.send("welcome", SignedWhat.WELCOME, encode_json(welcome), key=self.freshness)
+        said = encode_json(structs.replace(welcome, **changes))
+        return self.send("welcome", SignedWhat.WELCOME, said, key=self.freshness)
 
     def push_keys(self, scopes: tuple[str, ...]) -> None:
         keys = tuple(
@@ -360,9 +373,10 @@ class City:
 
     def send(
         self, kind: str, what: SignedWhat, payload: bytes, *, key: str, key_id: str | None = None
-    ) -> None:
-        signed = small_city.sign(what, payload, key=key, key_id=key_id)
-        self.bridge.deliver(f"mk/v1/d/{DEVICE}/{kind}", signed_lines(signed))
+    ) -> bytes:
+        lines = signed_lines(small_city.sign(what, payload, key=key, key_id=key_id))
+        self.bridge.deliver(f"mk/v1/d/{DEVICE}/{kind}", lines)
+        return lines
 
     def rotate(self, root: Root) -> bytes:
         """A root document, as it stands retained on `c/root`."""
@@ -383,9 +397,12 @@ def signed_lines(signed: Signed) -> bytes:
 class World:
     """One device; `restart` is a process that ended and was started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, *, seed: int = 7, endpoints: tuple[str, ...] = (ENDPOINT,)
+    ) -> None:
         self.folder = folder
         self.city = City(folder)
+        self.seed, self.endpoints = seed, endpoints
         self.mono_ms, self.boot, self.wall_ms = 1_000_000, BOOT, 0
         self.city.utc_ms = lambda: NOON_MS + self.mono_ms - 1_000_000
         self.neighbour = FakeNeighbour()
@@ -397,7 +414,8 @@ class World:
     def _enrol(self) -> DeviceSettings:
         for name in ("state", "identity", "run"):
             (self.folder / name).mkdir()
-        (self.folder / "device.toml").write_text(TOML)
+        text = TOML.replace(f'"{ENDPOINT}"', ", ".join(f'"{one}"' for one in self.endpoints))
+        (self.folder / "device.toml").write_text(text)
         settings = load(self.folder / "device.toml")
         write_secret(settings.key_path, new_key())
         key = serialization.load_pem_private_key(settings.key_path.read_bytes(), None)
@@ -410,8 +428,16 @@ class World:
         settings.root_document_path.write_bytes(signed_lines(small_city.signed_root()))
         return settings
 
-    def start(self, *, clock_trusted: bool = True) -> None:
-        """`clock_trusted`: NTP holds from the first moment; else nothing is known of the time."""
+    def start(self, *, clock_trusted: bool = True, wall_ms: int | None = None) -> None:
+        """`clock_trusted`: NTP holds from the first moment; else nothing is known of the time.
+        `wall_ms`: what the machine's clock says from there on, in place of the city's time."""
+        began_ms = self.mono_ms
+
+        def machine_ms() -> int:
+            if wall_ms is not None:
+                return wall_ms + self.mono_ms - began_ms
+            return self.city.utc_ms() if clock_trusted else self.wall_ms
+
         settings = self.settings
         identity = Identity(
             device_id=DEVICE,
@@ -424,13 +450,13 @@ class World:
             MOSCOW,
             boot=self.boot,
             mono_ms=lambda: self.mono_ms,
-            wall_ms=lambda: self.city.utc_ms() if clock_trusted else self.wall_ms,
+            wall_ms=machine_ms,
             ntp=lambda: clock_trusted,
         )
         self.writer = Writer(settings.sync_path, FileKind.SYNC)
         self.bridge = self.city.bridge = FakeBridge(self.city)
         self.keys = FileKeyStore(settings.key_path)
-        dice = random.Random(7)
+        self.random = random.Random(self.seed).random
         self.sync = Sync(
             Parts(
                 settings=settings,
@@ -444,7 +470,7 @@ class World:
                 neighbour=cast(Neighbour, self.neighbour),
                 network=cast(NetworkWatch, self.network),
                 endpoints=parse_endpoints(settings.endpoints),
-                random=dice.random,
+                random=lambda: self.random(),
                 ring_edge=self._ring,
             )
         )
@@ -462,11 +488,13 @@ class World:
         self.sync.pictures.close()
         self.writer.close()
 
-    def restart(self, *, reboot: bool = False, clock_trusted: bool = True) -> None:
+    def restart(
+        self, *, reboot: bool = False, clock_trusted: bool = True, wall_ms: int | None = None
+    ) -> None:
         self.kill()
         if reboot:
             self.boot, self.mono_ms = f"{int(self.boot[1:] or 0) + 1:012}", self.mono_ms + 60_000
-        self.start(clock_trusted=clock_trusted)
+        self.start(clock_trusted=clock_trusted, wall_ms=wall_ms)
 
     def run(self, ms: int = 0) -> None:
         """Time passes, as the process's own loop would let it: woken, and at least each second."""
@@ -485,8 +513,13 @@ class World:
 
     def install_settings(self, *rows: tuple[small_city.Key, Any], number: int) -> None:
         """The settings list in force, as if it had been pulled."""
-        scope = small_city.Scope(small_city.SETTINGS, number=number - 1)
-        scope.put(small_city.site(), *rows)
+        self.install(
+            small_city.Scope(small_city.SETTINGS, number=number - 1), small_city.site(), *rows
+        )
+
+    def install(self, scope: small_city.Scope, *rows: tuple[small_city.Key, Any]) -> None:
+        """A list in force with these rows more, one version on."""
+        scope.put(*rows)
         files = Files(self.settings.folders.state, self.writer, self.sync.pictures)
         files.install(scope, moment=self.clock.moment())
         self.sync.configuring.lists_changed = True

@@ -15,9 +15,11 @@ from sync.contact import REFUSALS, Contact, contact_for, refusal_of
 
 
 def test_the_table_of_contacts() -> None:
-    for trusted, tls, candidate in product((True, False), repeat=3):
-        found = contact_for(clock_trusted=trusted, tls=tls, candidate=candidate)
-        if tls and not trusted:
+    for trusted, failed, tls, candidate in product((True, False), repeat=4):
+        found = contact_for(
+            clock_trusted=trusted, dates_failed=failed, tls=tls, candidate=candidate
+        )
+        if tls and (failed or not trusted):
             assert found is Contact.TIME
         else:
             assert found is (Contact.CANDIDATE if candidate else Contact.FULL)
