@@ -45,6 +45,8 @@ class Fault(StrEnum):
     HOLD_UNSEEN = "hold-unseen"
     VOID_IGNORED = "void-ignored"
     REFUND_IGNORED = "refund-ignored"
+    REFUND_BY_SUM = "refund-by-sum"
+    EMERGENCY_BILLED = "emergency-billed"
     MEAL_TWICE = "meal-twice"
     SPLIT_BILLED = "split-billed"
     EARMARK_HASTY = "earmark-hasty"
@@ -124,6 +126,8 @@ ABOUT: Final[dict[Fault, About]] = {
     Fault.HOLD_UNSEEN: About(help="a hold leaves the account as it is"),
     Fault.VOID_IGNORED: About(help="a void gives nothing back"),
     Fault.REFUND_IGNORED: About(help="a refund is not credited"),
+    Fault.REFUND_BY_SUM: About(help="refunds of a sale are judged by their sum, not by the line"),
+    Fault.EMERGENCY_BILLED: About(help="who is fed on no known account is billed all the same"),
     Fault.MEAL_TWICE: About(help="of a free meal served twice the later one is kept"),
     Fault.SPLIT_BILLED: About(help="sales behind one that went aside go aside too"),
     Fault.EARMARK_HASTY: About(help="what the city spends is charged before tills have seen it"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from edge.messages import RowKind
-from hil.city.accounts import turned
+from hil.city.accounts import emergency, move, turned
 from hil.city.faults import Fault, Faults
 from hil.city.intake import CityCore
 from hil.city.rows import parts_key
@@ -39,6 +39,10 @@ class SpoiledBooks:
             self._take_back("sale", now_ms)
         if self._faults[Fault.MEAL_TWICE]:
             self._keep_the_later(now_ms)
+        if self._faults[Fault.REFUND_BY_SUM]:
+            self._core.store.execute("DELETE FROM refunded_line")
+        if self._faults[Fault.EMERGENCY_BILLED]:
+            self._bill_the_fed(now_ms)
 
     def _take_back(self, kind: str, now_ms: int) -> None:
         core = self._core
@@ -65,6 +69,22 @@ class SpoiledBooks:
                 (last, *place),
             )
             self._core.publisher.money.touch(RowKind.MEAL_USED, parts_key(*place), now_ms)
+
+    def _bill_the_fed(self, now_ms: int) -> None:
+        core = self._core
+        ours = emergency(core.site)
+        for reference, cardholder in core.store.rows(
+            "SELECT reference, cardholder FROM sale s WHERE account = '' AND NOT EXISTS"
+            " (SELECT 1 FROM entry t WHERE t.reference = 'billed:' || s.reference)"
+        ):
+            account = core.registry.account_of(cardholder)
+            if account is None:
+                continue
+            for posting in core.ledger.postings_of(reference):
+                if posting.account == ours:
+                    bill = move(account, ours, posting.purse, -posting.amount_minor)
+                    core.ledger.post("billed", f"billed:{reference}", bill, now_ms=now_ms)
+                    core.publisher.touch_account(account, now_ms)
 
     def hurry(self) -> None:
         """Every till is said to have seen whatever was earmarked."""

@@ -1,11 +1,12 @@
 """Checks of what a wire alone does not show: renewal, and what is asked of the city's HTTP.
 
-`Inspector` is that HTTP as the reference city has it (`hil/city/README.md`). A city without it is
-checked all the same; the rules that need it are left out and said to be.
+`Inspector` is that HTTP as the reference city has it (`hil/city/README.md`). A city without it, or
+without a part of it, is checked all the same; the rules that need it are left out and said to be.
 """
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Protocol
 
@@ -29,19 +30,24 @@ from edge.messages import (
     encode_json,
 )
 from edge.model import CorruptData, DeviceFault
-from edge.trust import FileKeyStore, open_scope_key, write_secret
+from edge.trust import FileKeyStore, open_scope_key, read_key, write_secret
 from hil.conformance.facts_checks import begin, up_to
 from hil.conformance.link import Message
 from hil.conformance.player import Player
 from hil.conformance.rules import Rule
+from provisioning.files import write_whole
 from provisioning.identity import certificate_request
 
 ORDER = "open_once"
 NOWHERE = "conformance"  # An access point no lane has: a real device would answer `not_here`.
 
 
+class NotOffered(DeviceFault):
+    """The city has no such thing to ask for; the words say what."""
+
+
 class Inspector(Protocol):
-    """What a city's people can do and see."""
+    """What a city's people can do and see. Each may raise `NotOffered`."""
 
     def order(self, device: str, order: str, access_point: str) -> None: ...
 
@@ -62,17 +68,37 @@ class Inspector(Protocol):
         ...
 
 
-def check_renewal(player: Player, key_path: Path) -> None:
-    """A next certificate for a next key; after a hello with that key, secrets are sealed to it."""
-    check = player.report.check
+def check_renewal(player: Player) -> None:
+    """A next certificate for a next key; after a hello with that key, secrets are sealed to it.
+    Then back to the key that the device has, or it could be played only once."""
     key = ec.generate_private_key(ec.SECP256R1())
+    if _renewed(player, key) is None:
+        return
+    own = player.keys
+    try:
+        with tempfile.TemporaryDirectory(prefix="mk-check-") as folder:
+            write_secret(Path(folder) / "next.key", _pkcs8(key))
+            player.keys = FileKeyStore(Path(folder) / "next.key")
+            _check_next_key(player)
+    finally:
+        player.keys = own
+    certificate = _renewed(player, read_key(player.identity.key_path))
+    if certificate is not None:
+        # The one before may be revoked a day after the hello.
+        write_whole(player.identity.certificate_path, certificate.encode())
+        player.hello()
+
+
+def _renewed(player: Player, key: ec.EllipticCurvePrivateKey) -> str | None:
+    """The certificate for this key, as the city gives it out; None where that is wrong."""
+    check = player.report.check
     player.forget("renewed")
     request = Renew(device=player.device, csr_pem=certificate_request(key, player.device))
     player.say("renew", encode_json(request))
     message = player.until("renewed", lambda _message: True, player.patience_s)
     if message is None:
         check(Rule.RENEWAL, False, "a request for the next certificate was not answered")
-        return
+        return None
     try:
         renewed = decode_json(Renewed, message.payload)
         leaf = x509.load_pem_x509_certificates(renewed.certificate_pem.encode())[0]
@@ -80,13 +106,15 @@ def check_renewal(player: Player, key_path: Path) -> None:
         leaf.verify_directly_issued_by(chain[0])
     except (CorruptData, ValueError, TypeError, IndexError, InvalidSignature) as error:
         check(Rule.RENEWAL, False, f"the answer: {type(error).__name__} {error}")
-        return
+        return None
     names = [n.value for n in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     fits = leaf.public_key() == key.public_key() and names == [player.device]
-    if not check(Rule.RENEWAL, fits, f"the certificate is for {names}, or for another key"):
-        return
-    write_secret(key_path, _pkcs8(key))
-    before, player.keys = player.keys, FileKeyStore(key_path)
+    text = f"the certificate is for {names}, or for another key"
+    return renewed.certificate_pem if check(Rule.RENEWAL, fits, text) else None
+
+
+def _check_next_key(player: Player) -> None:
+    check = player.report.check
     player.hello()
     people = f"{player.identity.site}/people"
     push = player.pull(
@@ -98,7 +126,6 @@ def check_renewal(player: Player, key_path: Path) -> None:
             open_scope_key(player.keys, sealed)
         check(Rule.RENEWAL, bool(opened), "no keys came after a hello with the next key")
     except CorruptData as error:
-        player.keys = before
         check(Rule.RENEWAL, False, f"keys after a hello with the next key: {error}")
 
 

@@ -230,7 +230,7 @@ def check_oversize(player: Player) -> None:
     player.report.check(Rule.OVERSIZE, not seen, f"two of its facts in a batch that fits: {seen}")
 
 
-def check_durable(player: Player, when: str) -> None:
+def check_durable(player: Player, rule: Rule = Rule.ACK_DURABLE) -> None:
     """Everything that was acknowledged in this run is still known to the city."""
     if not player.acknowledged:
         return
@@ -241,5 +241,5 @@ def check_durable(player: Player, when: str) -> None:
         said, has = player.acknowledged[key], held.get(key)
         if has is None:
             continue  # `welcome-marks` speaks of that.
-        text = f"{chain.stream} was acknowledged up to {said}; {when} the welcome says {has}"
-        player.report.check(Rule.ACK_DURABLE, has >= said, text)
+        text = f"{chain.stream} was acknowledged up to {said}; the welcome says {has}"
+        player.report.check(rule, has >= said, text)

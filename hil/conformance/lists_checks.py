@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import zstandard
 
 from edge.messages import (
     CHUNK_BYTES_MAX,
     CHUNK_ROWS_BYTES_MAX,
+    ROW_NUMBERS,
     Delta,
     Head,
     Manifest,
@@ -22,6 +24,8 @@ from edge.messages import (
     PushDelta,
     PushManifest,
     Row,
+    RowBody,
+    RowKind,
     Signed,
     SignedWhat,
     VectorEntry,
@@ -60,6 +64,20 @@ class Picture:
     def digest(self) -> bytes:
         rows = (Row(kind, key, body) for (kind, key), body in self.rows.items())
         return set_digest_bytes(set_digest(rows))
+
+    def row(self, kind: RowKind, key: bytes, body: type[RowBody]) -> Any:
+        """Its body; None where there is none, or none that can be read."""
+        data = self.rows.get((ROW_NUMBERS[kind], key))
+        try:
+            return None if data is None else decode_pack(body, data)
+        except CorruptData:
+            return None
+
+    def all_of(self, kind: RowKind, body: type[RowBody]) -> list[tuple[str, Any]]:
+        """Key and body of every row of a kind that can be read, in the order of the keys."""
+        keys = sorted(key for of, key in self.rows if of == ROW_NUMBERS[kind])
+        found = [(key.decode(errors="replace"), self.row(kind, key, body)) for key in keys]
+        return [(key, row) for key, row in found if row is not None]
 
 
 class ListChecks:

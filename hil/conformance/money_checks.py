@@ -1,19 +1,21 @@
 """Checks of money: what the base of an account shows after holds, voids, refunds, free meals, and
 while the city itself wants to spend.
 
-One account of the school is chosen, whose base is looked at as a till looks at it: through the
-money list, once its vector includes what was told. Where the list cannot be believed (its digest is
-wrong, the vector stands still) nothing is said about money: other rules speak of that.
+One account of the school is chosen, by lot, so that two runs at a time seldom meet. Its base is
+looked at as a till looks at it: through the money list, once its vector includes what was told.
+Where the list cannot be believed (its digest is wrong, the vector stands still) nothing is said
+about money: other rules speak of that.
 """
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 from edge.messages import (
-    ROW_NUMBERS,
     AccountRow,
     BaseSeen,
     CardholderRow,
@@ -34,18 +36,22 @@ from edge.messages import (
     VersionMark,
     Void,
     b64u,
-    decode_pack,
 )
-from edge.model import CorruptData, Station, Tender
+from edge.model import Station, Tender
 from hil.conformance.chain import NO_CREDENTIAL, NOBODY, Chain
 from hil.conformance.facts_checks import up_to
 from hil.conformance.lists_checks import ListChecks, Picture
 from hil.conformance.player import Player
 from hil.conformance.rules import Rule
 
-SLOT: Final = "conformance"
-MEAL: Final = MealUse(entitlement="conformance", slot=SLOT)
+READER: Final = "conformance"
+ENTITLEMENT: Final = "conformance"
 MARK: Final = VersionMark(1, 1)
+MONEY_RULES: Final = (
+    *(Rule.HOLD_SPENT, Rule.VOID_RETURNED, Rule.REFUND_CREDITED, Rule.REFUND_LINES),
+    *(Rule.EMERGENCY_APART, Rule.MEAL_ONCE, Rule.SPLIT_ASIDE, Rule.EARMARK_WAITS),
+)
+NOBODY_PAYS: Final = "nobody on the lists can pay for two pieces of anything: give a child money"
 
 
 class Orders(Protocol):
@@ -76,6 +82,9 @@ class MoneyChecks:
         self.check = player.report.check
         self._lists = lists
         self._site = player.identity.site
+        self._lot = secrets.token_hex(4)
+        # Of this run alone: a meal is used once, and what an earlier run told stays in the books.
+        self._meal = MealUse(entitlement=ENTITLEMENT, slot=f"conformance-{self._lot}")
 
     # ------------------------------------------------------------------------------ checks
 
@@ -132,7 +141,30 @@ class MoneyChecks:
         back |= {"cashier": NOBODY, "supervisor": NOBODY, **chain.base()}
         device = self.player.device
         chain.add(Refund(sale_device=device, sale_epoch=chain.epoch, sale=sale, **back))
-        self._expect(Rule.REFUND_CREDITED, voided, self._told(chain, customer), 0, "a refund")
+        after = self._told(chain, customer)
+        self._expect(Rule.REFUND_CREDITED, voided, after, 0, "a refund")
+        self._refunded_lines(chain, customer, after)
+        self._fed(chain, customer)
+
+    def _refunded_lines(self, chain: Chain, customer: Customer, before: int | None) -> None:
+        """A line is refunded twice: the sum of it all would allow it, the line does not."""
+        rule, price, dearer = Rule.REFUND_LINES, customer.price_minor, customer.price_minor + 1
+        sale = self._sell(chain, customer, prices=(price, dearer))
+        self._give_back(chain, customer, sale, price)
+        once = self._told(chain, customer)
+        self._expect(rule, before, once, -dearer, "a sale of two lines and a refund of one")
+        self._give_back(chain, customer, sale, price)
+        twice = self._told(chain, customer)
+        self._expect(rule, once, twice, 0, "a second refund of a line of one piece")
+        self._give_back(chain, customer, sale, dearer)
+        self._expect(rule, twice, self._told(chain, customer), dearer, "a refund of the other line")
+
+    def _fed(self, chain: Chain, customer: Customer) -> None:
+        """A child the till knows no account of, which the city does know."""
+        before, ours = self._base(chain, customer), f"emergency:{self._site}"
+        self._sell(chain, customer, tender=Tender.EMERGENCY, payer=ours, account="")
+        after = self._told(chain, customer)
+        self._expect(Rule.EMERGENCY_APART, before, after, 0, f"a meal that {ours} pays")
 
     def meals(self) -> None:
         """A free meal that was served twice: the earlier is kept, and nobody pays."""
@@ -148,7 +180,7 @@ class MoneyChecks:
         self.check(
             Rule.MEAL_ONCE, after == before, f"two free meals moved the account by {after - before}"
         )
-        key = "\0".join((customer.cardholder, self._day, SLOT, MEAL.entitlement))
+        key = "\0".join((customer.cardholder, self._day, self._meal.slot, ENTITLEMENT))
         used = self._row(RowKind.MEAL_USED, key, MealUsedRow)
         kept = MealUsedRow(self.player.device, chain.epoch, first)
         self.check(Rule.MEAL_ONCE, used == kept, f"served at {kept}, then again; kept is {used}")
@@ -172,12 +204,19 @@ class MoneyChecks:
         customer, chain = self._customer(), self._begin()
         if customer is None or chain is None:
             return
-        if self._other_tills():
-            self.player.report.leave_out(Rule.EARMARK_WAITS, "other tills are on the roster")
+        others = self._other_tills()
+        if others is None:
+            return
+        if others:
+            text = f"other tills are on the roster, and would have to see it: {', '.join(others)}"
+            self.player.report.leave_out(Rule.EARMARK_WAITS, f"{text:.200}")
             return
         before = self._base(chain, customer)
+        if before is None:
+            return
         preorder = orders.order_meal(customer.cardholder, self._day, customer.product)
-        if preorder is None or before is None:
+        if preorder is None:
+            self.player.report.leave_out(Rule.EARMARK_WAITS, "the city has no slots of meals")
             return
         self.player.listen(self.player.patience_s)
         shown = self._told(chain, customer)
@@ -192,9 +231,8 @@ class MoneyChecks:
             return
         chain.add(BaseSeen(money=picture.version, **chain.base()))
         self._told(chain, customer)
-        self.player.listen(self.player.patience_s)
+        row = self._charged(key)
         after = self._told(chain, customer)
-        row = self._row(RowKind.PREORDER, key, PreorderRow)
         if row is not None and after is not None:
             text = "this till, the only one, has seen it, and it is not charged"
             self.check(Rule.EARMARK_WAITS, row.charged, text)
@@ -230,28 +268,28 @@ class MoneyChecks:
         *,
         tender: Tender = Tender.ACCOUNT,
         payer: str = "",
-        account: str = "",
+        account: str | None = None,
+        prices: tuple[int, ...] = (),
         parts: tuple[tuple[Tender, str], ...] = (),
     ) -> int:
-        """One piece; its number. `parts` (tender, payer) share the price."""
-        price, count = customer.price_minor, len(parts) or 1
-        shares = [price // count + (price % count if n == 0 else 0) for n in range(count)]
+        """A piece at each of the prices; its number. `parts` (tender, payer) share the total.
+        `account`: the customer's own, nobody's, or "" for none that is known."""
+        lines = self._lines(customer, *(prices or (customer.price_minor,)))
+        total, count = sum(line.price_minor for line in lines), len(parts) or 1
+        shares = [total // count + (total % count if n == 0 else 0) for n in range(count)]
         payers = parts or ((tender, payer),)
         postings: list[Posting] = []
         for (_, paying), share in zip(payers, shares, strict=True):
             postings += self._pair(customer, -share, paying)
-        line = SaleLine(
-            product=customer.product, category=customer.category, quantity=1, price_minor=price
-        )
         chain.add(
             SaleFact(
-                account=account or customer.account,
+                account=customer.account if account is None else account,
                 cardholder=account or customer.cardholder,
                 credential=NO_CREDENTIAL,
                 tier=1,
-                reader=SLOT,
-                lines=(line,),
-                total_minor=price,
+                reader=READER,
+                lines=lines,
+                total_minor=total,
                 tender=payers[0][0],
                 tenders=tuple(
                     TenderPart(tender=paid, amount_minor=share)
@@ -263,11 +301,40 @@ class MoneyChecks:
                 money=MARK,
                 menu=MARK,
                 caveats=(),
-                meals=(MEAL,) if tender is Tender.ENTITLEMENT else (),
+                meals=(self._meal,) if tender is Tender.ENTITLEMENT else (),
                 **chain.base(),
             )
         )
         return chain.head
+
+    def _give_back(self, chain: Chain, customer: Customer, sale: int, price: int) -> None:
+        """A refund of one line of one piece, as it was paid."""
+        chain.add(
+            Refund(
+                sale_device=self.player.device,
+                sale_epoch=chain.epoch,
+                sale=sale,
+                account=customer.account,
+                postings=self._pair(customer, price),
+                business_date=self._day,
+                why="cashier",
+                cashier=NOBODY,
+                supervisor=NOBODY,
+                lines=self._lines(customer, price),
+                tenders=(
+                    TenderPart(tender=Tender.ACCOUNT, amount_minor=price, purse=customer.purse),
+                ),
+                **chain.base(),
+            )
+        )
+
+    def _lines(self, customer: Customer, *prices: int) -> tuple[SaleLine, ...]:
+        return tuple(
+            SaleLine(
+                product=customer.product, category=customer.category, quantity=1, price_minor=price
+            )
+            for price in prices
+        )
 
     def _told(self, chain: Chain, customer: Customer) -> int | None:
         """The base once everything of the chain is in it; None when that cannot be seen."""
@@ -286,6 +353,8 @@ class MoneyChecks:
     # ------------------------------------------------------------------------ what is shown
 
     def _base(self, chain: Chain, customer: Customer) -> int | None:
+        if self.player.report.is_broken(Rule.VECTOR):
+            return None  # It would be waited for each time.
         left_s = self.player.patience_s
         while left_s > 0:
             picture = self._money()
@@ -312,17 +381,27 @@ class MoneyChecks:
 
     def _row(self, kind: RowKind, key: str, body: type[RowBody]) -> Any:
         picture = self._lists.pictures.get(f"{self._site}/money")
-        data = None if picture is None else picture.rows.get((ROW_NUMBERS[kind], key.encode()))
-        return None if data is None else _decoded(body, data)
+        return None if picture is None else picture.row(kind, key.encode(), body)
+
+    def _charged(self, key: str) -> PreorderRow | None:
+        """A pre-order's row once it is charged; as it is when that does not come about."""
+        left_s = self.player.patience_s
+        while True:
+            row: PreorderRow | None = self._row(RowKind.PREORDER, key, PreorderRow)
+            if left_s <= 0 or row is None or row.charged or self._money() is None:
+                return row
+            self.player.listen(self.player.silence_s)
+            left_s -= self.player.silence_s
 
     def _customer(self) -> Customer | None:
-        """Somebody with an account that can pay for some product."""
+        """Somebody with an account that can pay for some product, the same as long as it can."""
         lists = self._lists.pictures
         people, menu = lists.get(f"{self._site}/people"), lists.get(f"{self._site}/menu")
         if people is None or menu is None or self._money() is None:
             return None
-        products = list(_rows(menu, RowKind.PRODUCT, ProductRow))
-        for cardholder, person in _rows(people, RowKind.CARDHOLDER, CardholderRow):
+        products = menu.all_of(RowKind.PRODUCT, ProductRow)
+        everybody = people.all_of(RowKind.CARDHOLDER, CardholderRow)
+        for cardholder, person in sorted(everybody, key=self._rank):
             if person.account_id is None or person.suspended:
                 continue
             account = self._row(RowKind.ACCOUNT, person.account_id, AccountRow)
@@ -337,30 +416,20 @@ class MoneyChecks:
                         purse=row.purse,
                         price_minor=row.price_minor,
                     )
+        for rule in MONEY_RULES:
+            self.player.report.leave_out(rule, NOBODY_PAYS)
         return None
 
-    def _other_tills(self) -> bool:
+    def _rank(self, person: tuple[str, CardholderRow]) -> bytes:
+        return hashlib.sha256((self._lot + person[0]).encode()).digest()
+
+    def _other_tills(self) -> list[str] | None:
+        """Those that would have to see an earmark; None where the roster cannot be believed."""
         settings = self._lists.pictures.get(f"{self._site}/settings")
         if settings is None or not self._lists.catch_up(settings):
-            return True
-        return any(
-            row.station is Station.TILL and device != self.player.device
-            for device, row in _rows(settings, RowKind.ROSTER, RosterRow)
-        )
-
-
-def _rows(picture: Picture, kind: RowKind, body: type[Any]) -> list[tuple[str, Any]]:
-    """Key and body of every row of a kind that can be read, in the order of the keys."""
-    number = ROW_NUMBERS[kind]
-    found = []
-    for (of, key), data in sorted(picture.rows.items()):
-        if of == number and (row := _decoded(body, data)) is not None:
-            found.append((key.decode(errors="replace"), row))
-    return found
-
-
-def _decoded(body: type[Any], data: bytes) -> Any:
-    try:
-        return decode_pack(body, data)
-    except CorruptData:
-        return None
+            return None
+        return [
+            device
+            for device, row in settings.all_of(RowKind.ROSTER, RosterRow)
+            if row.station is Station.TILL and device != self.player.device
+        ]

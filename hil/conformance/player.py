@@ -104,6 +104,7 @@ class Player:
         self.chains: dict[tuple[Stream, str], Chain] = {}
         self.acknowledged: dict[tuple[Stream, str], int] = {}
         self.connection = 0
+        self._unanswered: set[str] = set()  # Nonces of hellos.
         root = open_root(identity.root_public, decode_signed_lines(identity.root_document))
         self.verifier = Verifier(root)
         self._list_epoch = root.list_epoch
@@ -253,8 +254,19 @@ class Player:
         self.forget("welcome")
         if not self.say("hello", encode_json(hello)):
             return None
-        message = self.until("welcome", lambda _message: True, self.patience_s)
-        return None if message is None else self._judge_welcome(message, nonce)
+        message = self.until("welcome", lambda message: not self._is_late(message), self.patience_s)
+        if message is None:
+            self._unanswered.add(nonce)
+            return None
+        return self._judge_welcome(message, nonce)
+
+    def _is_late(self, message: Message) -> bool:
+        """Whether it answers an earlier hello, which was given up."""
+        try:
+            welcome = decode_json(Welcome, decode_signed_lines(message.payload).payload)
+        except CorruptData:
+            return False
+        return welcome.nonce in self._unanswered
 
     def key_digest(self) -> str:
         return digest_of(self.keys.public_point())

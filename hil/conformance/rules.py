@@ -23,6 +23,7 @@ class Rule(StrEnum):
     ACK = "ack"
     ACK_SENT = "ack-sent"
     ACK_DURABLE = "ack-durable"
+    RESTART_DURABLE = "restart-durable"
     GAP = "gap"
     REPLAY = "replay"
     OVERLAP = "overlap"
@@ -56,6 +57,8 @@ class Rule(StrEnum):
     HOLD_SPENT = "hold-spent"
     VOID_RETURNED = "void-returned"
     REFUND_CREDITED = "refund-credited"
+    REFUND_LINES = "refund-lines"
+    EMERGENCY_APART = "emergency-apart"
     MEAL_ONCE = "meal-once"
     SPLIT_ASIDE = "split-aside"
     EARMARK_WAITS = "earmark-waits"
@@ -80,7 +83,8 @@ WORDS: Final[dict[Rule, str]] = {
     Rule.WELCOME_DIGESTS: "each high water comes with the digest of the fact there",
     Rule.ACK: "a batch that continues a stream is acknowledged up to its last fact",
     Rule.ACK_SENT: "nothing is acknowledged that was not sent",
-    Rule.ACK_DURABLE: "what was acknowledged is still there at the next hello, and after a restart",
+    Rule.ACK_DURABLE: "what was acknowledged is still there at the next hello",
+    Rule.RESTART_DURABLE: "what was acknowledged is still there after a restart",
     Rule.GAP: "a batch above a hole is answered with rewind and the high water",
     Rule.REPLAY: "a batch that comes again is acknowledged again and changes nothing",
     Rule.OVERLAP: "of a batch with old and new facts the new ones are taken",
@@ -114,6 +118,8 @@ WORDS: Final[dict[Rule, str]] = {
     Rule.HOLD_SPENT: "a hold counts as spent until it is released",
     Rule.VOID_RETURNED: "a void gives back what its sale took",
     Rule.REFUND_CREDITED: "a refund is credited",
+    Rule.REFUND_LINES: "of a line no more is refunded than was sold; what is above moves nothing",
+    Rule.EMERGENCY_APART: "who is fed on no known account is the city's to pay, not the family's",
     Rule.MEAL_ONCE: "of a free meal served twice the earlier is kept, and no family pays",
     Rule.SPLIT_ASIDE: "the unknown account of a split basket goes aside, and the queue moves on",
     Rule.EARMARK_WAITS: "the city shows less at once, and charges when every till has seen it",
@@ -164,6 +170,9 @@ class Report:
         else:
             self._broken.setdefault(rule, detail)
         return holds
+
+    def is_broken(self, rule: Rule) -> bool:
+        return rule in self._broken
 
     def leave_out(self, rule: Rule, why: str) -> None:
         self._left_out[rule] = why

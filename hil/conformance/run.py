@@ -9,6 +9,7 @@ from edge.model import DeviceFault, Station
 from hil.conformance import facts_checks
 from hil.conformance.city_checks import (
     Inspector,
+    NotOffered,
     check_bytes,
     check_late_will,
     check_orders,
@@ -22,7 +23,8 @@ from hil.conformance.player import Player
 from hil.conformance.rules import Report, Rule
 
 RESTART_S = 60.0  # Our choice: a city that is not back within a minute is not back.
-NEXT_KEY = "next.key"
+ORDERS = (Rule.ORDER_SIGNED, Rule.ORDER_COUNTER, Rule.ORDER_PASSING)
+LOOKED_AT = (Rule.BYTES_KEPT, *ORDERS, Rule.LATE_WILL, Rule.REVOKED, Rule.EARMARK_WAITS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,16 +39,21 @@ class Cast:
 
 
 def play(cast: Cast, report: Report, say: Callable[[str], None] = lambda _text: None) -> Report:
-    """All checks. A link that breaks inside one ends that check alone."""
+    """All checks. A link that breaks inside one ends that check alone; what a city does not offer
+    leaves the rules out that need it."""
     main, inspector = cast.main, cast.inspector
     lists = ListChecks(main)
     money = MoneyChecks(main, lists)
 
-    def step(name: str, *works: Callable[[], None]) -> None:
+    def step(name: str, *works: Callable[[], None], asks: tuple[Rule, ...] = ()) -> None:
         say(name)
         for work in works:
             try:
                 work()
+            except NotOffered as absent:
+                say(f"{name}: {absent}")
+                for rule in asks:
+                    report.leave_out(rule, str(absent))
             except DeviceFault as fault:
                 say(f"{name}: {fault}")
                 _mend(main)
@@ -71,20 +78,20 @@ def play(cast: Cast, report: Report, say: Callable[[str], None] = lambda _text: 
         step("rows", lambda: lists.changed_rows(lambda: configure(main.device)))
     step("scopes", lambda: _foreign(cast))
     other = cast.entrance or main
-    step("renewal", lambda: check_renewal(other, other.identity.folder / NEXT_KEY))
+    step("renewal", lambda: check_renewal(other))
     _city(cast, step)
     if inspector is not None and main.identity.station is Station.TILL:
-        step("earmark", lambda: money.earmark(inspector))
+        step("earmark", lambda: money.earmark(inspector), asks=(Rule.EARMARK_WAITS,))
     step(
         "rubbish",
         lambda: facts_checks.check_rubbish(main),
         lambda: facts_checks.check_oversize(main),
     )
-    step("durable", lambda: facts_checks.check_durable(main, "at the next hello"))
+    step("durable", lambda: facts_checks.check_durable(main))
     if cast.restart is not None:
         step("restart", lambda: _restart(cast))
     if inspector is not None:
-        step("bytes", lambda: check_bytes(main, inspector))
+        step("bytes", lambda: check_bytes(main, inspector), asks=(Rule.BYTES_KEPT,))
     _leave_out(cast, report)
     return report
 
@@ -93,10 +100,11 @@ def _city(cast: Cast, step: Callable[..., None]) -> None:
     inspector, revoked = cast.inspector, cast.revoked
     if inspector is None:
         return
-    step("orders", lambda: check_orders(cast.entrance or cast.main, inspector))
-    step("presence", lambda: check_late_will(cast.entrance or cast.main, inspector))
+    other = cast.entrance or cast.main
+    step("orders", lambda: check_orders(other, inspector), asks=ORDERS)
+    step("presence", lambda: check_late_will(other, inspector), asks=(Rule.LATE_WILL,))
     if revoked is not None:
-        step("revoked", lambda: check_revoked(revoked, inspector))
+        step("revoked", lambda: check_revoked(revoked, inspector), asks=(Rule.REVOKED,))
 
 
 def _foreign(cast: Cast) -> None:
@@ -117,9 +125,9 @@ def _restart(cast: Cast) -> None:
     while main.hello() is None:
         waited_s += main.patience_s
         if waited_s > RESTART_S:
-            main.report.check(Rule.ACK_DURABLE, False, "the city did not come back")
+            main.report.check(Rule.RESTART_DURABLE, False, "the city did not come back")
             return
-    facts_checks.check_durable(main, "after a restart")
+    facts_checks.check_durable(main, Rule.RESTART_DURABLE)
 
 
 def _mend(player: Player) -> None:
@@ -130,18 +138,18 @@ def _mend(player: Player) -> None:
 
 
 def _leave_out(cast: Cast, report: Report) -> None:
+    if cast.restart is None:
+        report.leave_out(Rule.RESTART_DURABLE, "needs --restart")
     if cast.inspector is None:
-        for rule in (
-            *(Rule.BYTES_KEPT, Rule.ORDER_SIGNED, Rule.ORDER_COUNTER, Rule.ORDER_PASSING),
-            *(Rule.LATE_WILL, Rule.REVOKED, Rule.EARMARK_WAITS),
-        ):
+        for rule in LOOKED_AT:
             report.leave_out(rule, "needs --http")
     elif cast.revoked is None:
-        report.leave_out(Rule.REVOKED, "needs one more --claim")
+        report.leave_out(Rule.REVOKED, "needs a third device: --http with three of --claim")
     if f"{cast.main.identity.site}/money" not in cast.main.identity.scopes:
         for rule in (
             *(Rule.HEAD_MOVES, Rule.DELTA, Rule.DELTA_PULL),
             *(Rule.SNAPSHOT_EQUALS, Rule.VECTOR, Rule.HOLD_SPENT, Rule.VOID_RETURNED),
-            *(Rule.REFUND_CREDITED, Rule.MEAL_ONCE, Rule.SPLIT_ASIDE, Rule.EARMARK_WAITS),
+            *(Rule.REFUND_CREDITED, Rule.REFUND_LINES, Rule.EMERGENCY_APART),
+            *(Rule.MEAL_ONCE, Rule.SPLIT_ASIDE, Rule.EARMARK_WAITS),
         ):
             report.leave_out(rule, "needs a till to play")

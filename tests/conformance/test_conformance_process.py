@@ -77,7 +77,7 @@ class Town:
             [
                 *(sys.executable, "-m", "provisioning", "city", "check"),
                 *("--broker", self.broker_url, "--http", f"http://{self.http}"),
-                *("--claim", "CHECK-1", "--patience", "3", *options),
+                *("--claim", "CHECK-1", "--patience", "4", *options),
             ],
             cwd=ROOT,
             capture_output=True,
@@ -102,12 +102,15 @@ def test_the_reference_city_keeps_every_rule_and_through_a_kill(tmp_path: Path) 
     town = Town(tmp_path)
     try:
         done = town.check("--restart", f"sh {town.script}")
+        _, status = HttpCity(f"http://{town.http}").ask("GET", "/status", None)
     finally:
         town.end()
     assert done.returncode == 0, done.stdout + done.stderr + (tmp_path / "err").read_text()
     lines = done.stdout.splitlines()
     assert lines[-1] == f"{len(lines) - 1} kept"
     assert all(line.startswith("kept ") for line in lines[:-1])
+    devices = json.loads(status)["devices"]
+    assert len(devices) == 3 and all(device["revoked_ms"] for device in devices)
 
 
 def test_a_careless_city_fails_on_exactly_what_it_breaks(tmp_path: Path) -> None:
@@ -119,7 +122,8 @@ def test_a_careless_city_fails_on_exactly_what_it_breaks(tmp_path: Path) -> None
     assert done.returncode == 1, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     broken = {rule["rule"] for rule in found["rules"] if rule["verdict"] == "broken"}
-    assert not found["ok"] and broken == {"gap", "vector", "order-passing"}
+    assert broken == {"gap", "vector", "order-passing"}, found["rules"]
+    assert not found["ok"]
     assert all(rule["words"] for rule in found["rules"])
 
 
@@ -149,7 +153,7 @@ def test_devices_that_were_enrolled_by_hand_are_played(tmp_path: Path) -> None:
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "provisioning", "city", "check", "--json"),
-                *("--broker", url, "--patience", "3", *folders),
+                *("--broker", url, "--patience", "4", *folders),
             ],
             cwd=ROOT,
             capture_output=True,
@@ -165,19 +169,14 @@ def test_devices_that_were_enrolled_by_hand_are_played(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     rules = json.loads(done.stdout)["rules"]
     assert {rule["verdict"] for rule in rules} == {"kept", "left out"}
-    assert all(rule["detail"] == "needs --http" for rule in rules if rule["verdict"] != "kept")
+    left_out = {rule["detail"] for rule in rules if rule["verdict"] != "kept"}
+    assert left_out == {"needs --http", "needs --restart"}
     assert sum(rule["verdict"] == "kept" for rule in rules) > 35
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (("--broker", "mqtt://127.0.0.1:1"), "give --http with --claim, or --identity"),
-        (("--broker", "http://x", "--http", "http://127.0.0.1:1"), "mqtts://"),
-        (("--broker", "mqtt://127.0.0.1:1", "--http", "http://127.0.0.1:1"), "127.0.0.1:1"),
-    ],
-)
-def test_a_wrong_call_is_one_sentence(options: tuple[str, ...], words: str) -> None:
+def test_a_wrong_call_is_one_sentence() -> None:
+    """What the sentences are stands in `test_conformance_command.py`."""
+    options = ("--broker", "mqtt://127.0.0.1:1", "--http", "http://127.0.0.1:1")
     done = subprocess.run(
         [sys.executable, "-m", "provisioning", "city", "check", *options],
         cwd=ROOT,
@@ -186,4 +185,5 @@ def test_a_wrong_call_is_one_sentence(options: tuple[str, ...], words: str) -> N
         timeout=WAIT_S,
         check=False,
     )
-    assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert "check the network cable and --http" in done.stderr

@@ -6,8 +6,12 @@ reference city with whatever faults are switched on.
 
 from __future__ import annotations
 
+import json
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -15,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from edge.messages import Stream, from_b64u
 from edge.model import Station
 from edge.trust import write_secret
-from hil.city.desk import Desk
+from hil.city.desk import Desk, Done
 from hil.city.faults import Faults
 from hil.city.intake import CityCore
 from hil.city.keydesk import KeyDesk
@@ -83,6 +87,29 @@ class World:
 
     # -------------------------------------------------------------------------- people
 
+    def ask(self, method: str, target: str, body: dict[str, Any] | None) -> tuple[int, bytes]:
+        """One request of the reference city's HTTP: what `hil/city/web.py` makes of it."""
+        parts = urlsplit(target)
+        query, now_ms = dict(parse_qsl(parts.query)), self.now_ms
+        parents = ParentDesk(self.core, self.desk)
+        answers: dict[str, Callable[[], object]] = {
+            "POST /claims": lambda: self.desk.make_claim(now_ms),
+            "POST /orders": lambda: self.desk.order(body or {}, now_ms),
+            "POST /revoke": lambda: self.key_desk.revoke(body or {}, now_ms),
+            "POST /configure": lambda: self.desk.configure(body or {}, now_ms),
+            "POST /preorder": lambda: parents.order_meal(body or {}, now_ms),
+            "GET /settings": self.desk.settings,
+            "GET /status": self.desk.status,
+        }
+        if parts.path == "/facts":
+            place = (query["device"], query["stream"], query["epoch"])
+            return 200, b"\n".join(self.desk.facts(*place, int(query["after"])))
+        answer = answers[f"{method} {parts.path}"]()
+        if isinstance(answer, Done):
+            self.deliver(self.mischief.leaving(answer.outs, now_ms))
+            answer = answer.answer
+        return 200, json.dumps(answer).encode()
+
     def enrol(self, device: str, station: Station) -> Identity:
         folder = self.folder / device
         folder.mkdir(parents=True, exist_ok=True)
@@ -138,8 +165,8 @@ class World:
     def facts(self, device: str, stream: Stream, epoch: str) -> list[bytes]:
         return self.core.store.facts(StreamKey(device=device, stream=stream, epoch=epoch), 0)
 
-    def cast(self, report: Report) -> Cast:
-        """A till, an entrance, and a till to be revoked."""
+    def cast(self, report: Report, run: str = "check") -> Cast:
+        """A till, an entrance, and a till to be revoked. Another run has other ones."""
 
         def player(device: str, station: Station) -> Player:
             identity = self.enrol(device, station)
@@ -153,9 +180,9 @@ class World:
             )
 
         return Cast(
-            main=player("check-till", Station.TILL),
-            entrance=player("check-gate", Station.ENTRANCE),
-            revoked=player("check-stolen", Station.TILL),
+            main=player(f"{run}-till", Station.TILL),
+            entrance=player(f"{run}-gate", Station.ENTRANCE),
+            revoked=player(f"{run}-stolen", Station.TILL),
             inspector=self,
         )
 
