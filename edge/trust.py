@@ -1,10 +1,10 @@
 """Who may be believed, and what must stay secret: signatures, ids from UIDs, sealed columns, keys.
 
-The one place of `cryptography` outside the card dialogues. A UID's life ends in `credential_id`;
-a sealed name is opened by `unseal_column` only for a screen. Keys at rest: the device key is a
-file of mode 0600 (`FileKeyStore`), PKCS#8, or sealed by this machine's TPM (`edge/tpm.py`); a
-scope's keys are kept sealed to that key, as they came, so a copied disk without `identity/` opens
-nothing, and one of a device with a TPM nothing at all.
+With `certificates`, `pin` and `tpm*` the one place of `cryptography` outside the card dialogues. A
+UID's life ends in `credential_id`; a sealed name is opened by `unseal_column` only for a screen.
+Keys at rest: the device key is a file of mode 0600 (`FileKeyStore`), PKCS#8, or sealed by this
+machine's TPM (`edge/tpm.py`); a scope's keys are kept sealed to that key, as they came, so a copied
+disk without `identity/` opens nothing, and one of a device with a TPM nothing at all.
 
 Signatures are Ed25519 (RFC 8032) over `messages.signing_input`; ids HMAC-SHA-256 (RFC 2104);
 sealed columns AES-256-GCM (SP 800-38D); boxes ECDH on P-256 with HKDF-SHA-256 (RFC 5869).

@@ -21,8 +21,8 @@ class Contact(StrEnum):
 
 
 def contact_for(*, clock_trusted: bool, dates_failed: bool, tls: bool, candidate: bool) -> Contact:
-    """Without a believable clock no certificate's dates can be checked (protocol.md, Device
-    identity); where there is no certificate to check there are no dates either. `dates_failed`: by
+    """Without a believable clock no certificate's dates can be checked (sync/README.md, Status
+    and time); where there is no certificate to check there are no dates either. `dates_failed`: by
     our clock they do not fit, and no signed time has come since. The kernel may say of 2099 that it
     is synchronised; the city's word is one hello away, and then dates are checked again."""
     if tls and (dates_failed or not clock_trusted):

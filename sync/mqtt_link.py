@@ -66,7 +66,7 @@ _NO_MATCHING_SUBSCRIBERS: Final = 0x10
 class Link:
     """One connection: its thread, its client, its window. The public methods are for the bridge's
     thread; everything else is done by who has the client: the link's own thread, or the bridge's
-    while it is lent. `lent_until`: it is to be lent, and this bell calls the borrower away."""
+    while it is lent. `recall`: it is to be lent, and this bell calls the borrower away."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Link:
         post: Callable[[int, BridgeEvent], None],
         tell: Callable[[], None],
         crowded: Callable[[], bool],
-        lent_until: Bell | None,
+        recall: Bell | None,
     ) -> None:
         self.number = number
         self.endpoint = endpoint
@@ -99,7 +99,7 @@ class Link:
         self._tell = tell
         self._untold = False  # Something is noted that somebody waits for.
         self._crowded = crowded
-        self._lent_until = lent_until
+        self._recall = recall
         self._commands: deque[Callable[[], None]] = deque()
         self._client: Client | None = None
         self._poller = select.poll()  # Of the bell and the client's socket.
@@ -201,10 +201,10 @@ class Link:
             self._let_go()
             self._open(MQTTProtocolVersion.MQTTv311)
             self.old_protocol = True
-        if self._lent_until is not None:
-            self._poller.register(self._lent_until.fileno(), select.POLLIN)
+        if self._recall is not None:
+            self._poller.register(self._recall.fileno(), select.POLLIN)
             self.turns.lend(call=self._tell)
-            self._poller.unregister(self._lent_until.fileno())
+            self._poller.unregister(self._recall.fileno())
         while (ended := self._over()) is None:
             self._turn(TURN_MS_MAX)
             if self._untold:
@@ -345,7 +345,7 @@ class Link:
         client.loop_misc()
         self._send_held_back()
         self._look_for_end()
-        return self._lent_until is not None and self._lent_until.fileno() in ready
+        return self._recall is not None and self._recall.fileno() in ready
 
     def _look_for_end(self) -> None:
         """An ordered end, once what was published is answered, or has had its moment."""

@@ -29,7 +29,7 @@ class Pulse:
             if now_ms - self.started_ms >= self.connect_ms_max:
                 return f"no connection after {self.connect_ms_max} ms"
         elif now_ms - self.beat_ms >= STUCK_MS:
-            return f"its thread made no turn for {STUCK_MS} ms"
+            return f"it was not turned for {STUCK_MS} ms"
         elif not self.resting and now_ms - self.heard_ms >= 2_000 * self.keepalive_s:
             return f"nothing heard for {2 * self.keepalive_s} s"
         return ""

@@ -266,8 +266,8 @@ def tls_context(
             context.load_cert_chain(str(certificate_file), str(key_file), password=lambda: b"")
     except (ssl.SSLError, ValueError) as error:
         raise SetupProblem(
-            f"{certificate_file} and {key_file}: not a certificate and its unencrypted key:"
-            f' {error}; run "moskvenok enroll" again'
+            f"{certificate_file} and {key_file}: not a certificate and its key, which must not be"
+            f' encrypted: {error}; run "moskvenok provision" again'
         ) from error
     if lock is not None:
         context.sslsocket_class = _in_turn(context.sslsocket_class, lock)

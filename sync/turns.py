@@ -1,8 +1,8 @@
-"""Who turns a link: its own thread, or its owner while that waits for it anyway. Knows no link.
+"""Who turns a link: its own thread, or the loop that waits for it anyway. Knows no link.
 
 Two threads at one interpreter hand over at each message, and a hand-over costs more than what most
-messages ask for. So the thread that made a connection lends it to the owner, who turns it for as
-long as there is nothing else to do. The thread stays: while the owner is at long work of its own
+messages ask for. So the thread that made a connection lends it to the loop, which turns it for as
+long as it has nothing else to do. The thread stays: while the borrower is at long work of its own
 (a list of a million rows, a disk that is slow) it turns in its place, for the broker must hear of
 us; and it says the last word.
 """
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-STAND_IN_MS: Final = 200  # Our choice: how long the owner may be away. A keepalive is seconds.
+STAND_IN_MS: Final = 200  # Our choice: how long the borrower may be away. A keepalive is seconds.
 
 
 def monotonic_ms() -> int:
@@ -22,7 +22,7 @@ def monotonic_ms() -> int:
 
 
 class Turns:
-    """`turn` gets how long it may wait, in ms, and says whether the owner is called elsewhere;
+    """`turn` gets how long it may wait, in ms, and says whether the borrower is called elsewhere;
     `failed` gets what a turn or a deed raised; `over`: nothing is to be turned any more."""
 
     def __init__(
@@ -42,13 +42,13 @@ class Turns:
 
     @property
     def lent(self) -> bool:
-        """To the owner, who may `serve`."""
+        """To the borrower, who may `serve`."""
         return self._lending and not self._back.is_set()
 
-    # ------------------------------------------------------------------ for the owner, while lent
+    # ---------------------------------------------------------------- for the borrower, while lent
 
     def serve(self, timeout_ms: int) -> bool:
-        """One turn. What goes wrong in it ends the loan, and never the owner."""
+        """One turn. What goes wrong in it ends the loan, and never the borrower."""
         with self._lock:
             return self._guarded(lambda: self._turn(timeout_ms))
 
@@ -58,14 +58,14 @@ class Turns:
             self._guarded(deed)
 
     def give_back(self) -> None:
-        """The owner serves no more; also when nothing is lent."""
+        """The borrower serves no more; also when nothing is lent."""
         self._back.set()
 
     # ------------------------------------------------------------------ for the link's own thread
 
     def lend(self, *, call: Callable[[], None]) -> None:
-        """Until it is given back or over. `call` has the owner look: the link is its to turn now,
-        or there was a turn that it did not see."""
+        """Until it is given back or over. `call` has the borrower look: the link is its to turn
+        now, or there was a turn that it did not see."""
         self._turned_ms = monotonic_ms()
         if self._over():
             self.give_back()
@@ -76,12 +76,12 @@ class Turns:
                 if self._stand_in():
                     call()
         finally:
-            with self._lock:  # The owner's last turn is done.
+            with self._lock:  # The borrower's last turn is done.
                 self._lending = False
 
     def _stand_in(self) -> bool:
         if not self._lock.acquire(blocking=False):
-            return False  # The owner is at it.
+            return False  # The borrower is at it.
         try:
             if monotonic_ms() - self._turned_ms < STAND_IN_MS:
                 return False

@@ -75,7 +75,8 @@ class Welcome(Wire, frozen=True, kw_only=True):
     # Of each epoch that the hello names (0 where you have nothing), and of others you know.
     high_water: tuple[HighWater, ...]
     wanted: dict[str, VersionMark]  # scope -> newest version, of each list that it may read
-    # Facts a second that each stream may send; null: no limit. The next `Ack` replaces it.
+    # Facts a second that each stream may send; null: no limit. The next `Ack` of a stream replaces
+    # it there.
     throttle_per_s: int | None = None
     v: int = WIRE_VERSION
     # To a till: which other tills of its site you hear now; see "Who else is live".

@@ -179,7 +179,8 @@ class PreorderRow(RowBody, frozen=True, array_like=True):
 
 
 class AdmissionRow(RowBody, frozen=True, array_like=True):
-    """Key: 16 bytes, as a credential id, under the city-wide scope's own key. Nothing else."""
+    """Key: 16 bytes, as a credential id, under the city-wide scope's own key. Who may enter
+    museums, and nothing else of them."""
 
     category: str  # pupil, or a word of the site's tariffs
 

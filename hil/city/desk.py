@@ -365,7 +365,7 @@ class Desk:
         }
 
     def throttle(self, request: dict[str, Any]) -> Done:
-        """Of every device of the site, from the next word to it on; null ends it."""
+        """Of every stream of the site's devices, from the next word to it on; null ends it."""
         per_s = request.get("per_s")
         whole = isinstance(per_s, int) and not isinstance(per_s, bool)
         if per_s is not None and not (whole and 1 <= per_s <= THROTTLE_PER_S_MAX):

@@ -131,8 +131,8 @@ class CityCore:
         return self.heads(now_ms)
 
     def throttle(self, per_s: int | None) -> None:
-        """How many facts a second each device may send while the city is crowded; None: as many as
-        it likes. Each is told with its next acknowledgement or welcome; a restart forgets it."""
+        """How many facts a second each stream of a device may send while the city is crowded; None:
+        as many as it likes. Told with the next acknowledgement or welcome; a restart forgets it."""
         assert per_s is None or per_s > 0
         self._batches.throttle_per_s = per_s
 

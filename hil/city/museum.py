@@ -2,8 +2,8 @@
 
 A token is a credential id under the list's own identifier key, so it says nothing to who holds a
 school's list. A lost card is blocked by the removal of its row. This reference city publishes the
-list in the books of its first site, where its admission stations belong; the pupils of its other
-sites, as those of other cities, come as bare tokens.
+list in the books of its first site, to whose admission stations alone it goes by network; the
+pupils of its other sites, as those of other cities, come as bare tokens.
 """
 
 from __future__ import annotations

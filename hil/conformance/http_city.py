@@ -32,7 +32,7 @@ OPTIONS: Final = Options(city="--http", authority="--ca", said="--claim and --si
 WAIT_S: Final = 15.0  # Our choice: a city with a fault may take its time.
 ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024  # Our choice: a page of facts is at most 8 MiB.
 ABSENT: Final = (404, 405, 501)  # RFC 9110: no such path, not with this method, not made.
-HEALTH_S_MIN, HEALTH_S_MAX = 60, 3600  # Of a desired configuration, sync/README.md.
+HEALTH_S_MIN, HEALTH_S_MAX = 60, 3600  # Our choice, within the 10 to 3600 of sync/README.md.
 
 T = TypeVar("T")
 

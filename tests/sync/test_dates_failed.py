@@ -146,7 +146,7 @@ def test_where_the_other_broker_is_away_the_time_is_fetched_from_the_one_that_is
     assert made == [Contact.FULL, Contact.TIME, Contact.TIME, Contact.FULL]
 
 
-def test_while_nobody_answers_the_doubt_is_kept_and_the_waits_grow(world: World) -> None:
+def test_while_nobody_answers_the_doubt_is_kept_and_so_is_the_line(world: World) -> None:
     world.city.up = False
     world.restart(reboot=True, wall_ms=YEAR_2099_MS)
     made = contacts(world)

@@ -32,7 +32,7 @@ def test_a_connection_that_is_not_made_has_so_long() -> None:
 def test_a_thread_that_makes_no_turn_is_stuck() -> None:
     assert pulse(heard_ms=STUCK_MS).problem(STUCK_MS - 1, connected=True) == ""
     stuck = pulse(heard_ms=STUCK_MS).problem(STUCK_MS, connected=True)
-    assert stuck == "its thread made no turn for 30000 ms"
+    assert stuck == "it was not turned for 30000 ms"
 
 
 @pytest.mark.parametrize("resting", [False, True])

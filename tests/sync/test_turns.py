@@ -1,7 +1,8 @@
-"""Goal: a link is turned by one at a time: by its owner while that serves it, by its thread while
-the owner is away or has given it back; what goes wrong in a turn ends the loan and never the owner.
+"""Goal: a link is turned by one at a time: by its borrower while that serves it, by its thread
+while the borrower is away or has given it back; what goes wrong in a turn ends the loan and never
+the borrower.
 
-Method: a link of a counter that notices a second one inside it, an owner that serves, works and
+Method: a link of a counter that notices a second one inside it, a borrower that serves, works and
 leaves, and real threads; what must happen is waited for, what must not is looked for after many
 chances.
 """
@@ -35,6 +36,8 @@ class Link:
     inside: int = 0
     ended: bool = False
     rest_s: float = 0.001
+    now_ms: int = 0  # A clock that turns alone move.
+    takes_ms: int = 1
 
     def turn(self, timeout_ms: int) -> bool:
         self.inside += 1
@@ -42,6 +45,7 @@ class Link:
         time.sleep(self.rest_s)
         name = threading.current_thread().name
         self.by[name] = self.by.get(name, 0) + 1
+        self.now_ms += self.takes_ms
         self.inside -= 1
         if self.broken is not None:
             raise self.broken
@@ -85,8 +89,9 @@ def own() -> str:
     return threading.current_thread().name
 
 
-def test_who_serves_turns_it_and_the_thread_rests() -> None:
+def test_who_serves_turns_it_and_the_thread_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     link = Link()
+    monkeypatch.setattr(turns, "monotonic_ms", lambda: link.now_ms)
     with lending(link) as (lent, _):
         until_s = time.monotonic() + 10 * SOON_MS / 1000
         while time.monotonic() < until_s:
@@ -96,16 +101,17 @@ def test_who_serves_turns_it_and_the_thread_rests() -> None:
     assert link.told == 1, "called once: the link is its to turn"
 
 
-def test_a_long_turn_is_no_absence() -> None:
-    """An owner that waits for minutes for something to happen serves all the while."""
-    link = Link(rest_s=5 * SOON_MS / 1000)
+def test_a_long_turn_is_no_absence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A borrower that waits for minutes for something to happen serves all the while."""
+    link = Link(rest_s=5 * SOON_MS / 1000, takes_ms=5 * SOON_MS)
+    monkeypatch.setattr(turns, "monotonic_ms", lambda: link.now_ms)
     with lending(link) as (lent, _):
         for _ in range(3):
             lent.serve(1)
     assert link.by == {own(): 3}
 
 
-def test_while_the_owner_is_away_the_thread_stands_in_and_tells() -> None:
+def test_while_the_borrower_is_away_the_thread_stands_in_and_tells() -> None:
     link = Link()
     with lending(link) as (lent, _):
         lent.serve(1)
@@ -125,12 +131,12 @@ def test_two_are_never_at_it_at_once() -> None:
             if again % 20 == 0:
                 stood_in = link.by.get("link", 0)
                 while link.by.get("link", 0) == stood_in and time.monotonic() < until_s:
-                    time.sleep(0)  # The owner is away, and comes back in the midst of a turn.
+                    time.sleep(0)  # The borrower is away, and comes back in the midst of a turn.
     assert link.by["link"] >= 20 and not link.crossed
 
 
 @pytest.mark.parametrize("how", ["serve", "do", "stand in"])
-def test_what_goes_wrong_ends_the_loan_and_spares_the_owner(how: str) -> None:
+def test_what_goes_wrong_ends_the_loan_and_spares_the_borrower(how: str) -> None:
     link = Link(broken=RuntimeError("broken"))
     with lending(link) as (lent, thread):
         if how == "serve":
