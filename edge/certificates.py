@@ -220,7 +220,21 @@ class Identity:
             raise DeviceFault(f"{self.candidate_key}: spoilt, thrown away") from None
         except OSError as error:
             raise DeviceFault(f"{self.candidate_key}: {error.strerror}; check the disk") from error
-        return certificate_request(key, self.device_id)
+        try:
+            return certificate_request(key, self.device_id)
+        except DeviceFault as fault:
+            if not self._signs():
+                raise  # The TPM answers nobody now; the candidate may be good.
+            self.discard()  # Of a TPM that was cleared.
+            raise DeviceFault(f"{self.candidate_key}: thrown away ({fault})") from fault
+
+    def _signs(self) -> bool:
+        """Whether the key in use does what the candidate could not."""
+        try:
+            certificate_request(read_key(self.key), self.device_id)
+        except (DeviceFault, SetupProblem):
+            return False
+        return True
 
     def _new_key(self) -> bytes:
         try:

@@ -38,14 +38,16 @@ CURVE_P256: Final = 0x0003  # 6.4: TPM_ECC_NIST_P256.
 FIXED: Final = 0x12  # 8.3: fixedTPM and fixedParent: no TPM gives it to another.
 KEYS_KEPT: Final = 4  # Our choice: in use, candidate, former, and one more.
 EXCHANGES_KEPT: Final = 256  # Our choice: four scopes' keys in ten versions, for three device keys.
-NOT_TAKEN: Final = (
-    "this machine's TPM does not take the key ({}): its file comes from another machine, or the TPM"
-    " was cleared; put the file aside, get a claim from the city and provision anew"
+NOT_TAKEN: Final = (  # One "; ", before all there is to do: a doctor cuts there.
+    "this machine's TPM does not take the key ({}); if the TPM was cleared or the file is another "
+    "machine's, put it aside, get a claim from the city and provision anew, else start the machine "
+    "anew, and see that the TPM's owner has no password"
 )
 
 
 def why_not() -> str:
-    """What keeps this machine from holding a key in its TPM; "" when nothing does."""
+    """What keeps this machine from holding a key in its TPM; "" when chip, provider and daemon are
+    there. Whether they do it shows the first key (`tried_key`)."""
     if not named_tcti() and not DEVICE.exists():
         return f"this machine has no TPM (no {DEVICE})"
     try:
@@ -69,6 +71,16 @@ def new_key() -> bytes:
     return data
 
 
+def tried_key() -> bytes:
+    """A key made in the TPM that has signed something there, as its file. `SetupProblem` else."""
+    data = new_key()
+    try:
+        key_of(data).sign(b"", ec.ECDSA(hashes.SHA256()))
+    except DeviceFault as fault:
+        raise SetupProblem(str(fault)) from fault
+    return data
+
+
 @lru_cache(maxsize=KEYS_KEPT)
 def key_of(data: bytes) -> TpmKey:
     """The key of a key file's bytes; `ValueError` when they are none of ours. No TPM is asked."""
@@ -87,7 +99,7 @@ class TpmKey(ChipKey):
         self._public = _public_of(data)
 
     def load(self) -> None:
-        """Have the TPM take it. `SetupProblem` when it does not: it is another machine's."""
+        """Have the TPM take it. `SetupProblem` when it does not: now, or never."""
         with TURN:
             self._load(crypto())
 
@@ -120,14 +132,20 @@ class TpmKey(ChipKey):
         return secret
 
     def _use(self, do: Callable[[Crypto, int], bytes]) -> bytes:
-        """With the key loaded; once more, loaded anew, should a resource manager have lost it."""
+        """With the key loaded; once more, loaded anew, should a resource manager have lost it. A
+        key that the chip had taken is its own: if it does not now, the chip has a trouble."""
         try:
             with TURN:
                 library = crypto()
                 try:
                     return do(library, self._load(library))
-                except Refused:
-                    self._forget(library)
+                except Refused as refused:
+                    first = refused
+                self._forget(library)
+                try:
+                    self._load(library)
+                except SetupProblem:
+                    raise first from None
                 return do(library, self._load(library))
         except Refused as refused:
             raise DeviceFault(f"the TPM refuses ({refused}): {where()}") from refused
@@ -249,12 +267,13 @@ def prepare_tls(data: bytes, authority: bytes) -> None:
         if not isinstance(public, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
             continue  # Checked in software.
         with TURN:
-            usable = crypto().can_check(public)
-        if not usable:
+            why = crypto().why_not_checked(public)
+        if why:
             name = certificate.subject.rfc4514_string()
             raise SetupProblem(
-                f"the authority {name} has a key ({_kind(public)}) that this TPM cannot check; have"
-                " the city issue from EC P-256 or RSA 2048, or use a key in a file (--key file)"
+                f"the authority {name} has a key ({_kind(public)}) that this TPM cannot check "
+                f"({why}); have the city issue from EC P-256 or RSA 2048, or use a key in a file "
+                "(--key file)"
             )
 
 
@@ -277,8 +296,8 @@ class Ahead:
         self._done: Hashable = None
 
     def is_done(self, name: Hashable, work: Callable[[], object], *, wait_s: float) -> bool:
-        """Whether this job is done; begun if it is not. `DeviceFault` once for each time it failed
-        for the TPM's sake: it is begun anew when asked for again."""
+        """Whether this job is done; begun if it is not. `DeviceFault` once for each time it failed:
+        it is begun anew when asked for again."""
         if self._thread is None and self._done != name:
             self._name = name
             self._thread = threading.Thread(target=self._run, args=(work,), name="tpm", daemon=True)
@@ -299,3 +318,6 @@ class Ahead:
             work()
         except DeviceFault as fault:
             self._fault = fault
+        except Exception as error:  # Nobody else would hear of it in this thread.
+            self._fault = DeviceFault(f"work for the TPM ended unexpectedly: {error!r}")
+            self._fault.__cause__ = error

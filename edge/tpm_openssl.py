@@ -2,12 +2,16 @@
 
 So `load_cert_chain` opens a key of the TPM like any other; here are, beside that, the few calls
 for making a key, signing and ECDH. The functions and their order are those of OpenSSL 3.0; whose
-key it is, and what a refusal means, is `edge/tpm.py`'s business. Loading it changes this process
-for good, and nobody else's.
+key it is, and what a refusal means, is `edge/tpm.py`'s business.
 
-Properties are set so that the provider is preferred for signatures alone: random numbers, digests,
-ciphers and the keys of each TLS session stay in software. A signature of *another's* is then
-checked in the chip too, with the kinds of keys that it knows.
+Loading it changes this process for good, and nobody else's: the properties are all of libcrypto's,
+and so of every `ssl` connection here. They prefer the provider for signatures alone: random
+numbers, digests, ciphers and the keys of each TLS session stay in software. A signature of
+*another's* is then checked in the chip too, with the kinds of keys that it knows, and RSA 4096 is
+none: who asks a server of the web does it `in_software`.
+
+The chip is shared by the daemon tpm2-abrmd. The kernel's own manager has three places for each
+who opens it (Linux, `struct tpm_space`), and TLS that proves both sides needs more.
 
 The provider (1.1.1) sends some commands without waiting for another thread's answer, and then one
 of the two fails. So whoever uses the chip in this process, a TLS handshake too, has its `TURN`.
@@ -16,10 +20,12 @@ of the two fails. So whoever uses the chip in this process, a TLS handshake too,
 from __future__ import annotations
 
 import ctypes
+import grp
 import os
+import shutil
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -29,12 +35,17 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from edge.model import SetupProblem
 
-DEVICE: Final = Path("/dev/tpmrm0")  # The kernel's resource manager; /dev/tpm0 has too few slots.
+DEVICE: Final = Path("/dev/tpmrm0")  # Where it is, there is a TPM; it is not opened.
+DAEMON: Final = "tpm2-abrmd"
+DAEMON_FOLDERS: Final = "/usr/sbin:/usr/bin:/usr/local/sbin"
+DAEMON_LIBRARY: Final = "libtss2-tcti-tabrmd.so.0"
 TCTI_VARIABLE: Final = "TPM2OPENSSL_TCTI"  # The provider's own; set by tests alone.
-TCTI_DEFAULT: Final = f"device:{DEVICE}"
+TCTI_DEFAULT: Final = "tabrmd:bus_type=system"
 PACKAGE: Final = "tpm2-openssl"
-GROUP: Final = "tss"  # Debian's tpm-udev lets this group in.
+PACKAGES: Final = f"{PACKAGE} {DAEMON} libtss2-tcti-tabrmd0"
+GROUP: Final = "tss"  # Debian's D-Bus policy lets root and this group talk to the daemon.
 PROPERTIES: Final = b"?tpm2.signature=yes,tpm2.digest!=yes,tpm2.cipher!=yes,tpm2.rand!=yes"
+IN_SOFTWARE: Final = b"?provider=default"
 PROVIDER: Final = b"provider=tpm2"
 TURN: Final = threading.RLock()
 COORDINATE_BYTES: Final = 32
@@ -115,19 +126,26 @@ class Crypto:
         call.ERR_clear_error()
         default = call.OSSL_PROVIDER_load(None, b"default")  # First: then it is nobody's fallback.
         provider = default and call.OSSL_PROVIDER_load(None, b"tpm2")
-        if not provider or call.EVP_set_default_properties(None, PROPERTIES) != 1:
+        if not provider or not self.prefer(PROPERTIES):
             raise SetupProblem(self._why_not_loaded(self.errors()))
+
+    def prefer(self, properties: bytes) -> bool:
+        """For all of this process, from here on."""
+        call = self.call
+        if call.EVP_set_default_properties(None, properties) != 1:
+            return False
         # Of two that are preferred alike OpenSSL takes what it has met first. Had it met the TPM's
         # keys first, by reading one, TLS would offer no P-256 of its own.
         call.EVP_KEYMGMT_free(call.EVP_KEYMGMT_fetch(None, b"EC", None))
         self.errors()
+        return True
 
     def _why_not_loaded(self, found: str) -> str:
         folder = (modules_folder(self.call) or b"").decode(errors="replace")
         if not (Path(folder) / "tpm2.so").exists():
             return (
                 f"OpenSSL's provider tpm2 is not in {folder} of this Python's {ssl.OPENSSL_VERSION}"
-                f"; run: apt-get install {PACKAGE} (it serves Debian's own OpenSSL: use Debian's "
+                f"; run: apt-get install {PACKAGES} (it serves Debian's own OpenSSL: use Debian's "
                 "Python), or use a key in a file (--key file)"
             )
         return f"the TPM does not answer ({found}): {where()}"
@@ -228,16 +246,19 @@ class Crypto:
             # A chip may leave out leading zeros; SEC 1, 2.3.5 has them.
             return secret.raw[: length.value].rjust(COORDINATE_BYTES, b"\0")
 
-    def can_check(self, public: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> bool:
-        """Whether the chip knows this kind of key, and length, of others."""
+    def why_not_checked(self, public: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> str:
+        """What keeps the chip from checking with another's key; "" when it knows the kind."""
         call = self.call
-        with (
-            self.public(public) as key,
-            self.held(call.EVP_MD_CTX_new(), "EVP_MD_CTX_free") as context,
-        ):
-            done = call.EVP_DigestVerifyInit_ex(context, None, b"SHA256", None, None, key, None)
-            self.errors()
-            return bool(done == 1)
+        try:
+            with (
+                self.public(public) as key,
+                self.held(call.EVP_MD_CTX_new(), "EVP_MD_CTX_free") as context,
+            ):
+                done = call.EVP_DigestVerifyInit_ex(context, None, b"SHA256", None, None, key, None)
+                said = self.errors()
+                return "" if done == 1 else said
+        except Refused as refused:
+            return str(refused)
 
     @contextmanager
     def public(self, key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> Iterator[int]:
@@ -260,7 +281,7 @@ def modules_folder(call: ctypes.CDLL) -> bytes | None:
 
 
 def named_tcti() -> str:
-    """Another way to a TPM than the kernel's device, as tests have it; else ""."""
+    """Another way to a TPM than the system's daemon, as tests have it; else ""."""
     named = os.environ.get(TCTI_VARIABLE, "")
     return "" if named == TCTI_DEFAULT else named
 
@@ -269,15 +290,33 @@ def where() -> str:
     """Which TPM is meant, and what stands between it and us, if that is plain."""
     if named := named_tcti():
         return named
-    try:
-        with DEVICE.open("r+b", buffering=0):
-            return f"{DEVICE} is there; start the machine anew"
-    except FileNotFoundError:
+    if not DEVICE.exists():
         return f"there is no {DEVICE}; switch the TPM on in the firmware or device tree"
-    except PermissionError:
-        return f"{DEVICE} is closed to this user; run: adduser USER {GROUP}"
-    except OSError as error:
-        return f"{DEVICE}: {error.strerror}"
+    if not _has_daemon():
+        return f"{DAEMON} is not installed; run: apt-get install {PACKAGES}"
+    if os.geteuid() != 0 and not lets_in([os.getegid(), *os.getgroups()]):
+        return f"{DAEMON} is closed to this user; run: adduser USER {GROUP}"
+    return (
+        f"{DEVICE} is there; run: systemctl start {DAEMON}, and if it is running, start the "
+        "machine anew"
+    )
+
+
+def _has_daemon() -> bool:
+    """And the library that speaks with it."""
+    try:
+        ctypes.CDLL(DAEMON_LIBRARY)
+    except OSError:
+        return False
+    return shutil.which(DAEMON, path=DAEMON_FOLDERS) is not None
+
+
+def lets_in(groups: Sequence[int]) -> bool:
+    """Whether the daemon talks to somebody of these groups."""
+    try:
+        return grp.getgrnam(GROUP).gr_gid in groups
+    except KeyError:
+        return False
 
 
 def crypto() -> Crypto:
@@ -292,3 +331,24 @@ def crypto() -> Crypto:
             made.load()
             _loaded.append(made)
         return _loaded[0]
+
+
+@contextmanager
+def in_software() -> Iterator[None]:
+    """While we speak with a server of the web, whose keys no TPM need know: nothing that a TPM's
+    key is needed for. Nobody else has the chip meanwhile."""
+    with TURN:
+        library = _loaded[0] if _loaded else None
+        if library is None:
+            yield
+            return
+        _set(library, IN_SOFTWARE)
+        try:
+            yield
+        finally:
+            _set(library, PROPERTIES)
+
+
+def _set(library: Crypto, properties: bytes) -> None:
+    if not library.prefer(properties):
+        raise SetupProblem(f"OpenSSL takes no properties ({library.errors()}); run it once more")

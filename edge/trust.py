@@ -182,7 +182,7 @@ class FileKeyStore:
 
     While the key is renewed there are up to three: the one in use, its candidate and the one
     before. Boxes may be sealed to any of them. Another process may put a new key in place at any
-    time; it is noticed here by the file.
+    time; it is noticed here by the file, and all are read anew, also a spare that was dropped.
     """
 
     def __init__(self, path: Path) -> None:
@@ -231,8 +231,7 @@ class FileKeyStore:
             from edge.tpm import Ahead
 
             self._ahead = Ahead()
-        points = tuple(public_point(key) for key in keys)
-        return self._ahead.is_done((points, found), work, wait_s=wait_s)
+        return self._ahead.is_done((tuple(self._stamps), found), work, wait_s=wait_s)
 
     def _look(self) -> None:
         stamps = _stamps(self._path)
@@ -353,12 +352,18 @@ def _stamps(path: Path) -> list[tuple[int, int]]:
 
 
 def _open_with(keys: list[ec.EllipticCurvePrivateKey], sealed: bytes, place: bytes) -> bytes:
+    """By the first key that can. A spare whose TPM was cleared since is dropped from `keys`: it is
+    asked once, and not at each look, for everybody waits for the TPM."""
     try:
         return _open_box(keys[0], sealed, place)
     except CorruptData:
-        for spare in keys[1:]:  # A spare may be of a TPM that was cleared since.
-            with contextlib.suppress(CorruptData, DeviceFault):
+        for spare in tuple(keys[1:]):
+            try:
                 return _open_box(spare, sealed, place)
+            except CorruptData:
+                continue
+            except DeviceFault:
+                keys[1:] = [one for one in keys[1:] if one is not spare]
         raise
 
 

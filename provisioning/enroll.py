@@ -8,7 +8,9 @@ have modules of their own.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -295,15 +297,17 @@ def _ask(
         raise SetupProblem(
             f"{why}; ask the city for a claim, then run it again with --city URL --claim CODE"
         )
-    answer = ask_city(
-        wish.city,
-        claim=wish.claim,
-        device_id=settings.device_id,
-        site_id=settings.site_id,
-        station=settings.station.value,
-        csr_pem=identity.certificate_request(key, settings.device_id),
-        authority=wish.city_ca,
-    )
+    request = identity.certificate_request(key, settings.device_id)
+    with _in_software():
+        answer = ask_city(
+            wish.city,
+            claim=wish.claim,
+            device_id=settings.device_id,
+            site_id=settings.site_id,
+            station=settings.station.value,
+            csr_pem=request,
+            authority=wish.city_ca,
+        )
     misfit = _misfit(settings, key, answer, now)
     if misfit:
         raise SetupProblem(
@@ -316,6 +320,15 @@ def _ask(
             "really moves to another city, run it again with --new-city; else do not go on"
         )
     return answer
+
+
+def _in_software() -> AbstractContextManager[None]:
+    """A TPM in use would check the city's web certificates too, and may not know their kind."""
+    if "edge.tpm_openssl" not in sys.modules:
+        return nullcontext()
+    from edge.tpm_openssl import in_software
+
+    return in_software()
 
 
 def _until(settings: DeviceSettings, key: identity.PrivateKey, now: datetime) -> str:

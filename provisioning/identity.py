@@ -69,7 +69,7 @@ __all__ = [
 class KeyPlace(StrEnum):
     """Where the technician wants the device's key."""
 
-    AUTO = "auto"  # In the TPM where there is one that works.
+    AUTO = "auto"  # In the TPM where there is one that makes a key and signs with it.
     FILE = "file"
     TPM = "tpm"
 
@@ -104,7 +104,10 @@ def _made_key(place: KeyPlace) -> tuple[bytes, str]:
 
         why = tpm.why_not()
         if not why:
-            return tpm.new_key(), "in this machine's TPM"
+            try:
+                return tpm.tried_key(), "in this machine's TPM"
+            except SetupProblem as problem:
+                why = str(problem)
         if place is KeyPlace.TPM:
             raise SetupProblem(f"--key tpm: {why}")
     return new_key(), f"in a file: {why}"
@@ -123,16 +126,13 @@ def closed_tpm(settings: DeviceSettings) -> str:
     """What root has to do so that the agent's user may use the key in the TPM; "" for nothing."""
     if os.geteuid() != 0 or not is_in_tpm(settings.key_path):
         return ""
-    from edge.tpm_openssl import DEVICE, GROUP
+    from edge.tpm_openssl import GROUP, lets_in
 
     try:
-        user, state = pwd.getpwnam(USER), DEVICE.stat()
-    except (KeyError, OSError):
-        return ""  # Nobody else is to use it, or it is told elsewhere.
-    groups = os.getgrouplist(USER, user.pw_gid)
-    if state.st_mode & 0o006 == 0o006 or state.st_uid == user.pw_uid:
-        return ""
-    if state.st_mode & 0o060 == 0o060 and state.st_gid in groups:
+        user = pwd.getpwnam(USER)
+    except KeyError:
+        return ""  # Nobody else is to use it.
+    if user.pw_uid == 0 or lets_in(os.getgrouplist(USER, user.pw_gid)):
         return ""
     return f"run: adduser {USER} {GROUP}; then start edge and sync again"
 

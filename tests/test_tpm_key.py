@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import base64
 import copy
+import grp
 import os
 import pwd
 import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,16 +25,18 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
-from edge import tpm
-from edge.certificates import Identity
+from edge import tpm, tpm_openssl
+from edge.certificates import Identity, new_key
 from edge.looking import START_WAIT_S
 from edge.messages import ScopeKey
-from edge.model import CorruptData, DeviceFault, Outcome, SetupProblem
+from edge.model import CorruptData, DeviceFault, Outcome, SetupProblem, Station
 from edge.offline_cache.apply import store_scope_keys
 from edge.offline_cache.store import FileKind, Writer
 from edge.tpm_openssl import Refused
 from edge.trust import (
     FileKeyStore,
+    _open_box,
+    candidate_path,
     former_path,
     is_in_tpm,
     key_fingerprint,
@@ -41,7 +46,10 @@ from edge.trust import (
     write_secret,
 )
 from hil.bench.station import SITE
-from provisioning import identity
+from provisioning import enroll, identity
+from provisioning.checks.finding import told
+from provisioning.city import Answer
+from provisioning.site import render_openssl
 from tests.contract.key_store import SECRET, scope_key
 from tests.support import small_city
 from tests.support.agent_bench import station
@@ -153,6 +161,7 @@ class Chip:
         self.open = threading.Event()
         self.open.set()
         self.reads = self.works = 0
+        self.held: set[int] = set()
         self.fails = 0  # So many of the next commands.
         self.takes = True
 
@@ -160,10 +169,11 @@ class Chip:
         self.reads += 1
         if not self.takes:
             raise Refused("cannot load key")
+        self.held.add(self.reads)
         return self.reads
 
     def free(self, key: int) -> None:
-        assert key == self.reads
+        self.held.remove(key)
 
     def sign(self, key: int, data: bytes) -> bytes:
         self._work(key)
@@ -176,7 +186,7 @@ class Chip:
     def _work(self, key: int) -> None:
         assert self.open.wait(WAIT_S)
         self.works += 1
-        assert key == self.reads
+        assert key in self.held
         if self.fails:
             self.fails -= 1
             raise Refused("no such handle")
@@ -186,6 +196,7 @@ class Chip:
 def chip(monkeypatch: pytest.MonkeyPatch) -> Chip:
     chip = Chip()
     monkeypatch.setattr(tpm, "crypto", lambda: chip)
+    tpm.key_of.cache_clear()  # Of the chips before.
     return chip
 
 
@@ -226,14 +237,19 @@ def test_a_chip_that_forgot_the_key_is_given_it_again(chip: Chip) -> None:
     with pytest.raises(DeviceFault, match="no such handle"):
         key.sign(b"", ec.ECDSA(hashes.SHA256()))
     chip.fails, chip.takes = 1, False
-    with pytest.raises(DeviceFault, match="another machine"):
+    with pytest.raises(DeviceFault, match=r"the TPM refuses \(no such handle\)") as caught:
         key.sign(b"", ec.ECDSA(hashes.SHA256()))
+    assert "put it aside" not in str(caught.value)  # It is this chip's: it has signed.
 
 
 def test_a_key_that_the_chip_does_not_take_is_told_at_once(chip: Chip, tmp_path: Path) -> None:
+    """The doctor shows what to do from the last semicolon on: nothing is thrown away untold why."""
     chip.takes = False
-    with pytest.raises(SetupProblem, match=r"device\.key: .*another machine.*provision anew"):
+    with pytest.raises(SetupProblem, match=r"device\.key: .*\(cannot load key\)") as caught:
         store_of(chip, tmp_path)
+    do = told("identity", tmp_path / "device.key", caught.value, "").do
+    assert do.startswith("if the TPM was cleared or the file is another machine's, put it aside")
+    assert "provision anew, else start the machine anew" in do
 
 
 def test_a_spare_of_a_chip_that_was_cleared_is_in_nobodys_way(chip: Chip, tmp_path: Path) -> None:
@@ -243,10 +259,60 @@ def test_a_spare_of_a_chip_that_was_cleared_is_in_nobodys_way(chip: Chip, tmp_pa
     assert key_fingerprint(store.public_point()) == key_fingerprint(public_point(chip.key))
     place = b"\0".join((box.scope.encode(), b"seal", b"1"))
     assert store.open_box(box.sealed, place=place) == SECRET
-    chip.fails = 2  # The spare is asked, twice; the key in use has been.
-    with pytest.raises(CorruptData):
-        store.open_box(box.sealed[:-1] + bytes([box.sealed[-1] ^ 1]), place=place)
+    spoilt = box.sealed[:-1] + bytes([box.sealed[-1] ^ 1])
+    for looks in range(2):
+        chip.fails = 2  # The spare is asked, twice; the key in use has been.
+        with pytest.raises(CorruptData):
+            store.open_box(spoilt, place=place)
+        assert chip.fails == 0
+        chip.fails = 1
+        works = chip.works
+        for _ in range(3):  # The looks after it wait for no chip,
+            with pytest.raises(CorruptData):
+                store.open_box(spoilt, place=place)
+        assert (chip.fails, chip.works) == (1, works)
+        stamp = 1_000_000_000 * (looks + 1)
+        os.utime(former_path(tmp_path / "device.key"), ns=(stamp, stamp))  # until there is another.
+
+
+@pytest.mark.parametrize("dead", [True, False])
+def test_a_spare_that_does_not_open_it_hides_none_behind_it(
+    chip: Chip, tmp_path: Path, dead: bool
+) -> None:
+    store = store_of(chip, tmp_path)
+    spare = former_path(tmp_path / "device.key")
+    write_secret(spare, new_key())
+    box = scope_key(FileKeyStore(spare))
+    write_secret(candidate_path(tmp_path / "device.key"), KEY_FILE if dead else new_key())
+    place = b"\0".join((box.scope.encode(), b"seal", b"1"))
+    with pytest.raises(CorruptData):  # Now the chip has been asked for the key in use.
+        key_of_box = read_key(tmp_path / "device.key")
+        assert isinstance(key_of_box, tpm.TpmKey)
+        _open_box(key_of_box, box.sealed, place)
+    chip.fails = 2 if dead else 0
+    assert store.open_box(box.sealed, place=place) == SECRET
     assert chip.fails == 0
+
+
+@pytest.mark.parametrize("passing", [True, False])
+def test_a_candidate_of_a_chip_that_was_cleared_is_thrown_away(
+    chip: Chip, tmp_path: Path, passing: bool
+) -> None:
+    """But not for a fault that every key would meet."""
+    store_of(chip, tmp_path)
+    one = Identity(
+        device_id="gate-1",
+        key=tmp_path / "device.key",
+        certificate=tmp_path / "device.crt",
+        authority=tmp_path / "authority.pem",
+    )
+    write_secret(one.candidate_key, KEY_FILE)
+    chip.fails = 4 if passing else 2  # Each key is tried twice.
+    with pytest.raises(DeviceFault, match="no such handle") as caught:
+        one.request()
+    assert chip.fails == 0
+    assert one.candidate_key.exists() is passing
+    assert ("thrown away" in str(caught.value)) is not passing
 
 
 # ------------------------------------------------------------------------------------- ahead
@@ -282,6 +348,16 @@ def test_a_chip_that_fails_meanwhile_is_told_and_tried_again(chip: Chip, tmp_pat
     with pytest.raises(DeviceFault, match="no such handle"):
         store.opens_at_once(boxes, wait_s=WAIT_S)
     assert store.opens_at_once(boxes, wait_s=WAIT_S)
+
+
+def test_work_that_ends_unexpectedly_is_not_done() -> None:
+    def fails() -> None:
+        raise KeyError("no such thing")
+
+    ahead = tpm.Ahead()
+    with pytest.raises(DeviceFault, match="no such thing"):
+        ahead.is_done("boxes", fails, wait_s=WAIT_S)
+    assert ahead.is_done("boxes", dict, wait_s=WAIT_S)
 
 
 def test_no_tap_waits_for_keys_that_a_tpm_opens(
@@ -327,6 +403,94 @@ def test_a_machine_without_a_tpm_says_so(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert tpm.why_not() == f"this machine has no TPM (no {tmp_path}/tpmrm0)"
 
 
+def test_what_stands_between_us_and_the_chip_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    has, groups = [False], [7]
+    monkeypatch.delenv("TPM2OPENSSL_TCTI", raising=False)
+    monkeypatch.setattr(tpm_openssl, "DEVICE", tmp_path / "tpmrm0")
+    monkeypatch.setattr(tpm_openssl, "_has_daemon", lambda: has[0])
+    monkeypatch.setattr(os, "geteuid", lambda: 9)
+    monkeypatch.setattr(os, "getgroups", lambda: groups)
+    monkeypatch.setattr(grp, "getgrnam", lambda _name: SimpleNamespace(gr_gid=4_711))
+    assert "switch the TPM on" in tpm_openssl.where()
+    (tmp_path / "tpmrm0").touch()
+    packages = "tpm2-openssl tpm2-abrmd libtss2-tcti-tabrmd0"
+    assert tpm_openssl.where().endswith(f"run: apt-get install {packages}")
+    has[0] = True
+    assert tpm_openssl.where().endswith("run: adduser USER tss")
+    groups.append(4_711)
+    assert "run: systemctl start tpm2-abrmd" in tpm_openssl.where()
+    monkeypatch.setenv("TPM2OPENSSL_TCTI", "swtpm:port=9")
+    assert tpm_openssl.where() == "swtpm:port=9"
+
+
+def test_devices_ask_by_the_daemon_as_tests_do() -> None:
+    """The kernel's own manager has three places, and TLS that proves both sides needs more."""
+    assert tpm_openssl.TCTI_DEFAULT == "tabrmd:bus_type=system"
+    assert "\ntcti = tabrmd:bus_type=system\n" in render_openssl()
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_chip_that_only_seems_to_work_gets_no_key(
+    chip: Chip, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, works: bool
+) -> None:
+    settings: Any = SimpleNamespace(key_path=tmp_path / "device.key")
+    monkeypatch.setattr(chip, "generate", lambda: key_of(chip)._data, raising=False)
+    monkeypatch.setattr(tpm, "why_not", lambda: "")
+    chip.fails = 0 if works else 2
+    if not works:
+        with pytest.raises(SetupProblem, match="--key tpm: the TPM refuses"):
+            identity.device_key(settings, identity.KeyPlace.TPM)
+        assert not settings.key_path.exists()
+        chip.fails = 2
+    _, made = identity.device_key(settings)
+    assert is_in_tpm(settings.key_path) is works
+    assert made.startswith("in this machine's TPM" if works else "in a file: the TPM refuses (no")
+
+
+class Library:
+    """libcrypto that does nothing, and remembers which properties hold."""
+
+    def __init__(self) -> None:
+        self.holds = [tpm_openssl.PROPERTIES]
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        def call(*words: Any) -> int:
+            if name == "EVP_set_default_properties":
+                self.holds.append(words[1])
+                return 1
+            return 0
+
+        setattr(self, name, call)
+        return call
+
+
+def test_the_city_is_asked_in_software(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its web chain may have RSA 4096, which no TPM checks; the request needs the TPM's key."""
+    library: Any = Library()
+    held = {}
+
+    def certificate_request(_key: object, _device_id: str) -> str:
+        held["request"] = library.holds[-1]
+        return "a request"
+
+    def ask_city(*_words: object, csr_pem: str, **_more: object) -> Answer:
+        held["city"] = library.holds[-1]
+        raise CorruptData(f"no answer to {csr_pem}")
+
+    monkeypatch.setattr(tpm_openssl, "_loaded", [tpm_openssl.Crypto(library)])
+    monkeypatch.setattr(identity, "certificate_request", certificate_request)
+    wish = enroll.Wish(config=Path("device.toml"), city="https://city.example", claim="claim")
+    settings: Any = SimpleNamespace(device_id="gate-1", site_id="s", station=Station.ENTRANCE)
+    key = ec.generate_private_key(ec.SECP256R1())
+    with pytest.raises(CorruptData, match="no answer to a request"):
+        enroll._ask(wish, settings, key, "why", ask_city, datetime.now(UTC))
+    assert held == {"request": tpm_openssl.PROPERTIES, "city": b"?provider=default"}
+    assert library.holds[-1] == tpm_openssl.PROPERTIES
+    assert len(library.holds) == 3
+
+
 def test_a_tpm_that_makes_no_key_renews_nothing(
     chip: Chip, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -348,16 +512,12 @@ def test_a_tpm_that_makes_no_key_renews_nothing(
     assert not one.candidate_key.exists()
 
 
-@pytest.mark.parametrize(
-    ("mode", "groups", "closed"),
-    [(0o660, [7], False), (0o660, [8], True), (0o600, [7], True), (0o666, [8], False)],
-)
+@pytest.mark.parametrize(("groups", "closed"), [([9, 7], False), ([9, 8], True)])
 def test_root_is_told_when_the_agent_may_not_use_the_tpm(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int, groups: list[int], closed: bool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, groups: list[int], closed: bool
 ) -> None:
     key = tmp_path / "device.key"
-    state = SimpleNamespace(st_mode=0o020000 | mode, st_uid=0, st_gid=7)
-    monkeypatch.setattr("edge.tpm_openssl.DEVICE", SimpleNamespace(stat=lambda: state))
+    monkeypatch.setattr(grp, "getgrnam", lambda _name: SimpleNamespace(gr_gid=7))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "getgrouplist", lambda _user, _group: groups)
     monkeypatch.setattr(pwd, "getpwnam", lambda _name: SimpleNamespace(pw_uid=9, pw_gid=9))

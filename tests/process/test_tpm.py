@@ -161,6 +161,11 @@ def test_an_authority_that_no_tpm_can_check_is_named(
         said[bits] = machine.apart("read", copy)
     assert said[2048] == ""
     assert "CN=RSA 4096 has a key (RSA, 4096 bits)" in said[4096] and "--key file" in said[4096]
+    assert "cannot check (" in said[4096] and "(no reason given)" not in said[4096]
+
+
+def test_a_web_server_may_have_what_no_tpm_can_check(machine: Machine, device: Path) -> None:
+    assert machine.apart("web", device) == [False, True, False]
 
 
 @pytest.fixture
@@ -258,7 +263,8 @@ def test_the_files_are_of_no_use_elsewhere(machine: Machine, device: Path, tmp_p
         said = other.apart("read", copy)
         assert "another machine" in said and "provision anew" in said
         found = examined(other, copy, code=1)["device.key"]
-        assert "does not take the key" in found and "-> put the file aside" in found
+        assert "does not take the key" in found and "-> if the TPM was cleared" in found
+        assert "put it aside" in found and "else start the machine anew" in found
         words = ("provision", "--config", copy / "device.toml")
         assert "another machine" in " ".join(other.moskvenok(*words, expect=1).stderr.split())
         # As the manual says: put aside, and a new claim.

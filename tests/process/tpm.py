@@ -1,9 +1,9 @@
 """A TPM 2.0 in software for tests, and calls made in a process that has it.
 
-swtpm is the chip, tpm2-abrmd the resource manager that the kernel has on a device (`/dev/tpmrm0`),
-on a bus of its own. All are in the test's own folder and ended by their own process ids. OpenSSL's
-provider changes the process it is loaded into for good; so whatever needs it runs apart, in a fresh
-interpreter: a function of `tests/process/tpm_actions.py`, whose answer is JSON.
+swtpm is the chip, tpm2-abrmd the resource manager, as on a device, but on a bus of its own. All are
+in the test's own folder and ended by their own process ids. OpenSSL's provider changes the process
+it is loaded into for good; so whatever needs it runs apart, in a fresh interpreter: a function of
+`tests/process/tpm_actions.py`, whose answer is JSON.
 
 Where a program is not installed a test is skipped with the reason; in CI that is a failure.
 """

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from edge.certificates import Identity
 from edge.config import load
 from edge.model import SetupProblem
 from edge.settings import DeviceSettings
 from edge.tpm import new_key
+from edge.tpm_openssl import crypto, in_software
 from edge.trust import (
     FileKeyStore,
     candidate_path,
@@ -159,6 +160,16 @@ def _context(settings: DeviceSettings) -> ssl.SSLContext:
     )
 
 
+def web(folder: str) -> list[bool]:
+    """Whether this process can check RSA 4096: with a key of the TPM, aside of it, and after it."""
+    FileKeyStore(load(Path(folder) / "device.toml").key_path)
+    public = rsa.RSAPublicNumbers(65_537, (1 << 4096) - 1).public_key()  # Nobody has this key.
+    done = [not crypto().why_not_checked(public)]
+    with in_software():
+        done.append(not crypto().why_not_checked(public))
+    return [*done, not crypto().why_not_checked(public)]
+
+
 def serve(folder: str) -> str:
     """The station's pages, on every address, until somebody has seen one; the word they need."""
     settings = load(Path(folder) / "screens.toml")
@@ -209,7 +220,7 @@ def renew(folder: str) -> dict[str, Any]:
 
 
 ACTIONS: dict[str, Callable[..., object]] = {
-    action.__name__: action for action in (contract, together, read, connect, serve, renew)
+    action.__name__: action for action in (contract, together, read, connect, web, serve, renew)
 }
 
 if __name__ == "__main__":

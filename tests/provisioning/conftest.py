@@ -21,6 +21,8 @@ Run = Callable[..., Result]
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.delenv("MOSKVENOK_CONFIG", raising=False)
     monkeypatch.delenv("MOSKVENOK_CLAIM", raising=False)
+    # A table folds words by the length of the folder's name, which grows with each run.
+    monkeypatch.setenv("COLUMNS", "400")
 
     def call(*args: object) -> Result:
         return CliRunner().invoke(main, [str(arg) for arg in args])
