@@ -21,7 +21,7 @@ from edge.offline_cache.record import Journal
 from edge.readers.reader import CardRead
 from edge.trust import KeyStore, ScopeKeys, credential_id, open_at_once, open_scope_keys
 
-START_WAIT_S = 3.0  # Our choice: a TPM opens ten boxes in it; under the watchdog's ten seconds.
+START_WAIT_S = 3.0  # Our choice: for a TPM to open the boxes; under the watchdog's ten seconds.
 
 
 class Looking:

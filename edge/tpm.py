@@ -4,7 +4,7 @@ The key file is OpenSSL's "TSS2 PRIVATE KEY": the public key, and the private on
 chip. Reading it asks no TPM; using it does, by `edge/tpm_openssl.py`. Nothing of this is imported
 before a key file asks for it (`edge/trust.py`): a device without a TPM pays nothing.
 
-The chip takes a tenth of a second for a signature or a box, and several for a key's first use. So
+A chip is slow, and slowest at a key's first use: too slow for a tap. So
 an answer of ECDH is kept, as it is the same for ever, and whoever cannot wait has boxes opened
 `Ahead` of their use.
 """

@@ -106,6 +106,19 @@ def silent(packet: Packet, send: Callable[[bytes], None]) -> bool:
     return True
 
 
+def speaks_by(
+    sends: list[Callable[[bytes], None]],
+) -> Callable[[Packet, Callable[[bytes], None]], bool]:
+    """Answers CONNECT, and leaves there how to say something to whom it was."""
+
+    def on_packet(packet: Packet, send: Callable[[bytes], None]) -> bool:
+        if packet.kind == CONNECT:
+            sends.append(send)
+        return silent(packet, send)
+
+    return on_packet
+
+
 def test_the_brokers_receive_maximum_is_kept(ends: Ends) -> None:
     answers: list[Callable[[bytes], None]] = []
 
@@ -217,14 +230,7 @@ def test_many_topics_go_in_several_subscribes_and_are_answered_as_one(ends: Ends
 
 def test_a_message_above_the_limit_is_thrown_away_and_a_monster_ends_the_link(ends: Ends) -> None:
     sends: list[Callable[[bytes], None]] = []
-
-    def on_packet(packet: Packet, send: Callable[[bytes], None]) -> bool:
-        if packet.kind == CONNECT:
-            sends.append(send)
-            send(connack(version=5))
-        return True
-
-    with ScriptedBroker(on_packet=on_packet).running() as broker:
+    with ScriptedBroker(on_packet=speaks_by(sends)).running() as broker:
         device = ends.connected(broker.endpoint)
         sends[0](publish("down", bytes(MESSAGE_BYTES_MAX), mid=1))
         assert len(ends.expect(device, Message).payload) == MESSAGE_BYTES_MAX
@@ -437,14 +443,7 @@ def test_a_link_that_ends_is_not_said_to_have_never_begun(ends: Ends) -> None:
 def test_what_comes_together_is_handed_over_together(ends: Ends) -> None:
     """A look at each by itself would cost the caller a step each."""
     sends: list[Callable[[bytes], None]] = []
-
-    def on_packet(packet: Packet, send: Callable[[bytes], None]) -> bool:
-        if packet.kind == CONNECT:
-            sends.append(send)
-            send(connack(version=5))
-        return True
-
-    with ScriptedBroker(on_packet=on_packet).running() as broker:
+    with ScriptedBroker(on_packet=speaks_by(sends)).running() as broker:
         device = ends.connected(broker.endpoint)
         sends[0](b"".join(publish("down", b"%d" % i) for i in range(100)))
         sizes: list[int] = []

@@ -21,7 +21,7 @@ from edge.clock import moment_at
 from edge.messages import Ack, Stream, decode_fact
 from edge.model import ClockQuality, Moment
 from edge.offline_cache import outbox
-from edge.offline_cache.record import Journal, open_journal
+from edge.offline_cache.record import Journal
 from edge.offline_cache.retention import DAY_S, KEPT_DAYS
 from hil.city.faults import Fault, Faults
 from hil.city.intake import CityCore
@@ -34,9 +34,9 @@ from sync.city_link import HELLO_MS
 from sync.pump import Pump
 from sync.topics import TopicKind
 from tests.city.sham import NOON_MS, Sham, make_core
-from tests.support import facts
 from tests.support.whole_device import ZONE, Device, sold_minor
-from tests.sync.sync_world import DEVICE, SITE, World, device_row
+from tests.sync.sync_world import DEVICE, World, device_row
+from tests.sync.world_journal import journal_of, record
 
 DAY_MS = DAY_S * 1_000
 
@@ -365,23 +365,8 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def journal(world: World) -> Iterator[Journal]:
-    journal = open_journal(
-        world.settings.journal_path,
-        device=DEVICE,
-        site=SITE,
-        station=world.settings.station,
-        machine="m",
-        moment=world.clock.moment(),
-    )
-    yield journal
-    journal.close()
-
-
-def record(journal: Journal, world: World, count: int) -> None:
-    moment = world.clock.moment()
-    for _ in range(count):
-        with journal.record(moment) as tap:
-            tap.add(facts.sale(tap.stamp(moment)))
+    with journal_of(world) as journal:
+        yield journal
 
 
 def arrived(world: World) -> int:

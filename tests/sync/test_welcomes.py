@@ -15,12 +15,13 @@ import pytest
 from edge import logs
 from edge.messages import Hello, OrderAnswer, Pull, Stream, UpdateRefused, VersionMark, decode_batch
 from edge.offline_cache import marks
-from edge.offline_cache.record import Journal, open_journal
+from edge.offline_cache.record import Journal
 from sync.bridge_events import Loss
 from sync.contact import Contact
 from sync.topics import up
-from tests.support import facts, small_city
-from tests.sync.sync_world import DEVICE, SITE, World
+from tests.support import small_city
+from tests.sync.sync_world import DEVICE, World
+from tests.sync.world_journal import journal_of, record
 
 DAY_MS = 24 * 60 * 60 * 1_000
 PEOPLE = small_city.PEOPLE
@@ -39,23 +40,8 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def journal(world: World) -> Iterator[Journal]:
-    journal = open_journal(
-        world.settings.journal_path,
-        device=DEVICE,
-        site=SITE,
-        station=world.settings.station,
-        machine="m",
-        moment=world.clock.moment(),
-    )
-    yield journal
-    journal.close()
-
-
-def record(journal: Journal, world: World, count: int) -> None:
-    moment = world.clock.moment()
-    for _ in range(count):
-        with journal.record(moment) as tap:
-            tap.add(facts.sale(tap.stamp(moment)))
+    with journal_of(world) as journal:
+        yield journal
 
 
 def refused(world: World) -> list[tuple[str, str]]:
